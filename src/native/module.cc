@@ -1,0 +1,12 @@
+#include <napi.h>
+
+#include "binding/link_binding.h"
+#include "binding/netns_binding.h"
+
+static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  tunsock::RegisterLinkBinding(env, exports);
+  tunsock::RegisterNetnsBinding(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(tunsock, Init)

@@ -1,0 +1,67 @@
+import { invalidArgType, invalidArgValue, outOfRange } from './errors';
+
+/** Checks for one argument or option each: they return the value, typed, or throw what says what to pass. */
+
+/** A whole number from `min` to `max`. */
+export function integer(name: string, value: unknown, min: number, max: number): number {
+  if (typeof value !== 'number') throw invalidArgType(name, 'a number', value);
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw outOfRange(name, `a whole number from ${min} to ${max}`, value);
+  }
+  return value;
+}
+
+export function boolean(name: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') throw invalidArgType(name, 'a boolean', value);
+  return value;
+}
+
+export function string(name: string, value: unknown): string {
+  if (typeof value !== 'string') throw invalidArgType(name, 'a string', value);
+  return value;
+}
+
+/** A plain object of options; `undefined` counts as one with none. */
+export function optionsObject(name: string, value: unknown): Record<string, unknown> {
+  if (value === undefined) return {};
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw invalidArgType(name, 'an object', value);
+  }
+  return value as Record<string, unknown>;
+}
+
+/** Refuses options that don't exist: a misspelt one would otherwise be ignored in silence. */
+export function knownOptions(name: string, value: Record<string, unknown>, known: readonly string[]): void {
+  for (const key of Object.keys(value)) {
+    if (!known.includes(key)) throw invalidArgValue(`${name}.${key}`, `one of ${known.join(', ')}`, key);
+  }
+}
+
+export function oneOf<T extends string>(name: string, value: unknown, values: readonly T[]): T {
+  if (typeof value !== 'string') throw invalidArgType(name, `one of ${values.join(', ')}`, value);
+  if (!values.includes(value as T)) throw invalidArgValue(name, `one of ${values.join(', ')}`, value);
+  return value as T;
+}
+
+export function callback(name: string, value: unknown): void {
+  if (typeof value !== 'function') throw invalidArgType(name, 'a function', value);
+}
+
+/**
+ * An interface's name: 1 to 15 bytes, none of them '/', ':' or white space, and not '.' or '..'
+ * (dev_valid_name() in net/core/dev.c). `template` allows one '%d', for the kernel to number.
+ */
+export function interfaceName(name: string, value: unknown, { template = false } = {}): string {
+  const text = string(name, value);
+  if (text.length === 0 || Buffer.byteLength(text) > 15) {
+    throw outOfRange(name, 'an interface name of 1 to 15 bytes', text);
+  }
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: a NUL would cut the name short in the kernel
+  if (/[/:\s\0]/.test(text) || text === '.' || text === '..') {
+    throw invalidArgValue(name, "an interface name without '/', ':', spaces and NUL, and not '.' or '..'", text);
+  }
+  if (text.includes('%') && !(template && /^[^%]*%d[^%]*$/.test(text))) {
+    throw invalidArgValue(name, template ? "an interface name with '%' only in one '%d'" : "an interface name without '%'", text);
+  }
+  return text;
+}
