@@ -1,0 +1,42 @@
+#pragma once
+
+#include <node_api.h>
+#include <uv.h>
+
+#include "core/sys/sys_result.h"
+
+namespace tunsock {
+
+/// Watches one descriptor from the event loop of one environment (never the default loop, never the thread pool).
+/// Owned by whoever owns the descriptor, which must outlive it: close the poller before its descriptor.
+class Poller {
+ public:
+  /// `status` is 0 or a negative errno, after which the watch has stopped; `events` are UV_READABLE and UV_WRITABLE.
+  using Callback = void (*)(void* context, int status, int events);
+
+  Poller() = default;
+  Poller(const Poller&) = delete;
+  Poller& operator=(const Poller&) = delete;
+  ~Poller() { Close(); }
+
+  /// Watches for `events`; 0 stops, and leaves the handle ready to start again.
+  SysResult Start(napi_env env, int fd, int events, Callback callback, void* context);
+
+  /// Whether the watch keeps the process alive.
+  void SetRef(bool ref);
+
+  /// Gives the handle back to the loop. The descriptor may be closed right after. Can be called at any time, twice too.
+  void Close();
+
+  [[nodiscard]] int events() const { return events_; }
+
+ private:
+  struct Handle;
+  SysResult Open(napi_env env, int fd, Callback callback, void* context);
+
+  Handle* handle_ = nullptr;
+  int events_ = 0;
+  bool ref_ = true;
+};
+
+}  // namespace tunsock

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "binding/poller.h"
+#include "core/device/tun_device.h"
+#include "core/host/link_watch.h"
+#include "core/io/packet_io.h"
+#include "core/sys/unique_fd.h"
+
+namespace tunsock {
+
+/// The native side of a MessageSocket: a descriptor, the PacketIo that moves its packets, and its place in the event
+/// loop. Methods return a count or a negative errno. What a call has to say beside that goes into the `details`
+/// array that JavaScript gave: [copied, size, flags, protocol].
+///
+/// Life: while it watches anything, the JavaScript object is held; otherwise the garbage collector may take it, and
+/// the descriptor is closed with it.
+class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
+ public:
+  static Napi::Function Define(Napi::Env env);
+  explicit SocketHandle(const Napi::CallbackInfo& info);
+  ~SocketHandle() override;
+
+  /// Makes a handle that owns what it is given. `tun` is null for a packet socket, whose descriptor is then `fd`.
+  static Napi::Object Create(Napi::Env env, UniqueFd fd, std::unique_ptr<TunDevice> tun, std::unique_ptr<PacketIo> io,
+                             std::unique_ptr<LinkWatch> link);
+
+ private:
+  /// What the loop has to say, as the first argument of JavaScript's onEvent(kind, value).
+  enum class Event : int {
+    kReadable = 0,  // value: packets in the inbox, or a negative errno
+    kWritable = 1,
+    kError = 2,  // value: a negative errno
+    kLink = 3,   // value: LinkState bits
+  };
+
+  Napi::Value Fd(const Napi::CallbackInfo& info);
+  Napi::Value Receive(const Napi::CallbackInfo& info);
+  Napi::Value Send(const Napi::CallbackInfo& info);
+  Napi::Value ReceiveBatch(const Napi::CallbackInfo& info);
+  Napi::Value SendBatch(const Napi::CallbackInfo& info);
+  Napi::Value Listen(const Napi::CallbackInfo& info);
+  Napi::Value Watch(const Napi::CallbackInfo& info);
+  Napi::Value SetRef(const Napi::CallbackInfo& info);
+  Napi::Value Stats(const Napi::CallbackInfo& info);
+  Napi::Value Close(const Napi::CallbackInfo& info);
+  Napi::Value Control(const Napi::CallbackInfo& info);
+  Napi::Value SetQueue(const Napi::CallbackInfo& info);
+  Napi::Value Name(const Napi::CallbackInfo& info);
+  Napi::Value Flags(const Napi::CallbackInfo& info);
+  Napi::Value NetworkNamespace(const Napi::CallbackInfo& info);
+
+  void OnSocketEvent(int status, int events);
+  void OnLinkEvent(int status);
+  void Emit(Event event, SysResult value);
+  void SetHeld(bool held);
+  void CloseAll();
+
+  [[nodiscard]] bool closed() const { return io_ == nullptr; }
+  [[nodiscard]] int fd() const { return tun_ != nullptr ? tun_->fd() : fd_.get(); }
+
+  UniqueFd fd_;
+  std::unique_ptr<TunDevice> tun_;
+  std::unique_ptr<PacketIo> io_;
+  std::unique_ptr<LinkWatch> link_;
+  Poller socket_poller_;
+  Poller link_poller_;
+  napi_async_context async_context_ = nullptr;
+  Napi::FunctionReference on_event_;
+  Napi::Reference<Napi::ArrayBuffer> inbox_;
+  uint32_t inbox_capacity_ = 0;
+  bool held_ = false;
+};
+
+}  // namespace tunsock

@@ -1,0 +1,141 @@
+#include "core/device/tun_device.h"
+
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+
+#include <cstring>
+
+namespace tunsock {
+namespace {
+
+enum class Argument { kValue, kSetPointer, kGetPointer };
+
+struct ControlRequest {
+  const char* name;
+  unsigned long number;
+  Argument argument;
+};
+
+constexpr ControlRequest kControlRequests[] = {
+    {"TUNSETPERSIST", TUNSETPERSIST, Argument::kValue},
+    {"TUNSETOWNER", TUNSETOWNER, Argument::kValue},
+    {"TUNSETGROUP", TUNSETGROUP, Argument::kValue},
+    {"TUNSETLINK", TUNSETLINK, Argument::kValue},
+    {"TUNSETOFFLOAD", TUNSETOFFLOAD, Argument::kValue},
+    {"TUNSETDEBUG", TUNSETDEBUG, Argument::kValue},
+    {"TUNSETSNDBUF", TUNSETSNDBUF, Argument::kSetPointer},
+    {"TUNGETSNDBUF", TUNGETSNDBUF, Argument::kGetPointer},
+    {"TUNSETVNETHDRSZ", TUNSETVNETHDRSZ, Argument::kSetPointer},
+    {"TUNGETVNETHDRSZ", TUNGETVNETHDRSZ, Argument::kGetPointer},
+    {"TUNSETVNETLE", TUNSETVNETLE, Argument::kSetPointer},
+    {"TUNGETVNETLE", TUNGETVNETLE, Argument::kGetPointer},
+    {"TUNSETVNETBE", TUNSETVNETBE, Argument::kSetPointer},
+    {"TUNGETVNETBE", TUNGETVNETBE, Argument::kGetPointer},
+    {"TUNSETSTEERINGEBPF", TUNSETSTEERINGEBPF, Argument::kSetPointer},
+    {"TUNSETFILTEREBPF", TUNSETFILTEREBPF, Argument::kSetPointer},
+    {"TUNSETCARRIER", TUNSETCARRIER, Argument::kSetPointer},
+    {"TUNGETFEATURES", TUNGETFEATURES, Argument::kGetPointer},
+};
+
+SysResult GetInterface(int fd, ifreq* request) {
+  *request = {};
+  return CallOnce([&] { return ::ioctl(fd, TUNGETIFF, request); });
+}
+
+}  // namespace
+
+Failure TunDevice::Open(const char* path, const std::string& name, uint16_t flags, TunDevice* device) {
+  TunDevice opened;
+  const SysResult fd = RetryOnSignal([&] { return ::open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC); });
+  if (fd < 0) return {fd, "open"};
+  opened.fd_.reset(static_cast<int>(fd));
+
+  ifreq request{};
+  if (name.size() >= sizeof request.ifr_name) return {-EINVAL, "TUNSETIFF"};
+  std::memcpy(request.ifr_name, name.data(), name.size());
+  request.ifr_flags = static_cast<short>(flags);
+  const SysResult result = CallOnce([&] { return ::ioctl(opened.fd(), TUNSETIFF, &request); });
+  if (result < 0) return {result, "TUNSETIFF"};
+
+  const Failure failure = opened.ReadBack();
+  if (failure.error == 0) *device = std::move(opened);
+  return failure;
+}
+
+Failure TunDevice::Adopt(int fd, TunDevice* device) {
+  ifreq request{};
+  const SysResult attached = GetInterface(fd, &request);
+  if (attached == -ENOTTY || attached == -EINVAL || attached == -EOPNOTSUPP) return {-ENOTSOCK, "TUNGETIFF"};
+  if (attached < 0) return {attached, "TUNGETIFF"};
+
+  TunDevice adopted;
+  adopted.fd_.reset(fd);
+  Failure failure = adopted.ReadBack();
+  if (failure.error == 0) {
+    const int status = ::fcntl(fd, F_GETFL);
+    const SysResult result =
+        status < 0 ? -errno : CallOnce([&] { return ::fcntl(fd, F_SETFL, status | O_NONBLOCK); });
+    if (result < 0) failure = {result, "fcntl"};
+  }
+  if (failure.error != 0) {
+    (void)adopted.fd_.release();
+    return failure;
+  }
+  *device = std::move(adopted);
+  return failure;
+}
+
+/// Learns what the kernel granted, which need not be what was asked for: a second queue's wish for packet info or a
+/// virtio header is ignored without an error.
+Failure TunDevice::ReadBack() {
+  ifreq request{};
+  const SysResult result = GetInterface(fd(), &request);
+  if (result < 0) return {result, "TUNGETIFF"};
+  flags_ = static_cast<uint16_t>(request.ifr_flags);
+  framing_.ethernet = (flags_ & IFF_TAP) != 0;
+  framing_.packet_info = (flags_ & IFF_NO_PI) == 0;
+  framing_.virtio_header = 0;
+  if ((flags_ & IFF_VNET_HDR) != 0) {
+    const SysResult size = Control("TUNGETVNETHDRSZ", 0);
+    if (size < 0) return {size, "TUNGETVNETHDRSZ"};
+    // The packet info would lie before the virtio header, inside the caller's buffers.
+    if (framing_.packet_info || size > static_cast<SysResult>(sizeof(PacketMeta::virtio_header))) {
+      return {-EOPNOTSUPP, "TUNGETVNETHDRSZ"};
+    }
+    framing_.virtio_header = static_cast<size_t>(size);
+  }
+  return {};
+}
+
+SysResult TunDevice::Control(const std::string& request, int value) {
+  for (const ControlRequest& known : kControlRequests) {
+    if (request != known.name) continue;
+    if (known.argument == Argument::kValue) {
+      return CallOnce([&] { return ::ioctl(fd(), known.number, static_cast<unsigned long>(value)); });
+    }
+    const SysResult result = CallOnce([&] { return ::ioctl(fd(), known.number, &value); });
+    return result >= 0 && known.argument == Argument::kGetPointer ? value : result;
+  }
+  return -EINVAL;
+}
+
+SysResult TunDevice::SetQueue(bool attached) {
+  ifreq request{};
+  request.ifr_flags = static_cast<short>(attached ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE);
+  return CallOnce([&] { return ::ioctl(fd(), TUNSETQUEUE, &request); });
+}
+
+SysResult TunDevice::Name(std::string* name) const {
+  ifreq request{};
+  const SysResult result = GetInterface(fd(), &request);
+  if (result >= 0) name->assign(request.ifr_name, ::strnlen(request.ifr_name, sizeof request.ifr_name));
+  return result;
+}
+
+SysResult TunDevice::NetworkNamespace() const {
+  return CallOnce([&] { return ::ioctl(fd(), TUNGETDEVNETNS); });
+}
+
+}  // namespace tunsock

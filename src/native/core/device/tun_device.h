@@ -1,0 +1,59 @@
+#pragma once
+
+#include <string>
+
+#include "core/io/tun_io.h"
+#include "core/sys/sys_result.h"
+#include "core/sys/unique_fd.h"
+
+namespace tunsock {
+
+/// The system call that failed in a step of several: a negative errno, and its name; `error` 0 is success.
+struct Failure {
+  SysResult error = 0;
+  const char* syscall = "";
+};
+
+/// A descriptor of /dev/net/tun that is attached to a device: the ioctls of drivers/net/tun.c.
+class TunDevice {
+ public:
+  /// Opens `path` and attaches to the device that `name` and `flags` (IFF_TUN, IFF_TAP, IFF_NO_PI, ...) name, in the
+  /// calling thread's network namespace. `name` may hold one %d. Changes `device` only when all went well.
+  static Failure Open(const char* path, const std::string& name, uint16_t flags, TunDevice* device);
+
+  /// Takes over an attached descriptor that something else opened, and makes it O_NONBLOCK. Leaves `fd` with the
+  /// caller when it fails: -ENOTSOCK for what is no tun descriptor, -EBADFD for one that is not attached.
+  static Failure Adopt(int fd, TunDevice* device);
+
+  /// Makes one of the ioctls that take or give an int, by its name ("TUNSETPERSIST"). Returns 0, or for one that gets
+  /// a value that value; -EINVAL for a name that is none.
+  SysResult Control(const std::string& request, int value);
+
+  /// Detaches this queue, or attaches it again (IFF_DETACH_QUEUE, IFF_ATTACH_QUEUE).
+  SysResult SetQueue(bool attached);
+
+  /// The interface's name, which another program can change; -EBADFD when the device is gone.
+  SysResult Name(std::string* name) const;
+
+  /// The network namespace of the device (TUNGETDEVNETNS), as a descriptor that the caller owns.
+  [[nodiscard]] SysResult NetworkNamespace() const;
+
+  [[nodiscard]] int fd() const { return fd_.get(); }
+  /// IFF_* as TUNGETIFF gave them when the device was attached.
+  [[nodiscard]] uint16_t flags() const { return flags_; }
+  [[nodiscard]] const TunFraming& framing() const { return framing_; }
+
+  /// Gives up the descriptor.
+  UniqueFd Release() { return std::move(fd_); }
+  /// Closes the descriptor, and with it a device that is not persistent.
+  void Close() { fd_.reset(); }
+
+ private:
+  Failure ReadBack();
+
+  UniqueFd fd_;
+  uint16_t flags_ = 0;
+  TunFraming framing_;
+};
+
+}  // namespace tunsock

@@ -1,0 +1,129 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/sys/sys_result.h"
+
+namespace tunsock {
+
+/// What the kernel says of a packet beside its bytes. 64 bytes, laid out for src/ts/socket/packet-batch.ts.
+struct PacketMeta {
+  /// virtio_net_hdr of a raw offload socket, as the kernel has it (native endian unless TUNSETVNETLE says otherwise).
+  uint8_t virtio_header[12];
+  /// sockaddr_ll of a packet socket: interface, packet type, hardware type, address.
+  uint32_t interface_index;
+  uint16_t hardware_type;
+  uint8_t packet_type;
+  uint8_t address_length;
+  uint8_t address[8];
+  /// tpacket_auxdata: TP_STATUS_* bits and the VLAN tag that the kernel took out.
+  uint32_t status;
+  uint16_t vlan_tci;
+  uint16_t vlan_tpid;
+  /// SO_TIMESTAMPNS: seconds and nanoseconds; 0 where none was asked for.
+  uint64_t timestamp_seconds;
+  uint32_t timestamp_nanoseconds;
+  uint32_t reserved[3];
+};
+static_assert(sizeof(PacketMeta) == 64, "packet-batch.ts knows this layout");
+
+/// One received packet, as recvmsg reports it.
+struct PacketDetails {
+  uint32_t copied;    // bytes in the caller's buffers
+  uint32_t size;      // true length
+  uint32_t flags;     // MSG_TRUNC
+  uint32_t protocol;  // EtherType, host order; 0 where it can't be told
+  PacketMeta meta;
+};
+
+/// Room after the last slot, so that every packet can be read with one read(2) that shows its true length: a packet
+/// longer than its slot runs over slots that are still empty.
+constexpr size_t kBatchTail = 65536 + 64;
+
+/// A borrowed view of a PacketBatch's memory: PacketMeta for each packet, then columns of 32-bit words, one word a
+/// packet, then, from the next multiple of 64, the slab. With `packet_size` 0 packets lie one behind another and are never cut; otherwise each has
+/// a slot of that size. The owner keeps the memory alive and in place while the view is used.
+struct Batch {
+  uint32_t* offsets = nullptr;
+  uint32_t* lengths = nullptr;
+  uint32_t* sizes = nullptr;
+  uint32_t* flags = nullptr;
+  uint32_t* protocols = nullptr;
+  PacketMeta* meta = nullptr;
+  uint8_t* slab = nullptr;
+  size_t slab_bytes = 0;  // with the tail
+  uint32_t capacity = 0;
+  uint32_t packet_size = 0;
+
+  static constexpr size_t kColumns = 5;
+  static constexpr size_t kBytesForEach = kColumns * sizeof(uint32_t) + sizeof(PacketMeta);
+  static constexpr size_t kPackedAlignment = 16;
+
+  /// Lays a batch of `capacity` packets over `bytes` bytes at `memory`; false when they don't fit.
+  bool Map(uint8_t* memory, size_t bytes, uint32_t packets, uint32_t slot) {
+    const size_t head = (static_cast<size_t>(packets) * kBytesForEach + 63) & ~size_t{63};
+    if (memory == nullptr || packets == 0 || bytes < head + kBatchTail) return false;
+    if (slot != 0 && (bytes - head - kBatchTail) / slot < packets) return false;
+    meta = reinterpret_cast<PacketMeta*>(memory);
+    auto* words = reinterpret_cast<uint32_t*>(memory + packets * sizeof(PacketMeta));
+    offsets = words;
+    lengths = words + packets;
+    sizes = words + 2 * static_cast<size_t>(packets);
+    flags = words + 3 * static_cast<size_t>(packets);
+    protocols = words + 4 * static_cast<size_t>(packets);
+    slab = memory + head;
+    slab_bytes = bytes - head;
+    capacity = packets;
+    packet_size = slot;
+    return true;
+  }
+
+  /// Where packet `index` goes, when the ones before it are in.
+  [[nodiscard]] size_t SlotOffset(uint32_t index) const {
+    if (packet_size != 0) return static_cast<size_t>(index) * packet_size;
+    if (index == 0) return 0;
+    const size_t end = static_cast<size_t>(offsets[index - 1]) + lengths[index - 1];
+    return (end + kPackedAlignment - 1) & ~(kPackedAlignment - 1);
+  }
+
+  /// The most that packet `index` may keep of its length.
+  [[nodiscard]] size_t SlotLength() const { return packet_size != 0 ? packet_size : SIZE_MAX; }
+
+  /// Whether packet `index` lies inside the slab: JavaScript can write what it likes into offsets and lengths.
+  [[nodiscard]] bool Holds(uint32_t index) const {
+    return offsets[index] <= slab_bytes && lengths[index] <= slab_bytes - offsets[index];
+  }
+};
+
+/// Receives packets one by one with `receive(slot, room, index)`, which returns a true length or a negative errno,
+/// until the batch or its slab is full or there is an error. Bounded by the batch's capacity.
+template <typename ReceiveOne>
+SysResult FillBatch(const Batch& batch, ReceiveOne receive) {
+  uint32_t count = 0;
+  for (; count < batch.capacity; ++count) {
+    const size_t offset = batch.SlotOffset(count);
+    if (batch.slab_bytes < offset + kBatchTail) break;
+    const SysResult result = receive(batch.slab + offset, batch.slab_bytes - offset, count);
+    if (result < 0) return count != 0 ? count : result;
+    const auto size = static_cast<size_t>(result);
+    const size_t length = size < batch.SlotLength() ? size : batch.SlotLength();
+    batch.offsets[count] = static_cast<uint32_t>(offset);
+    batch.lengths[count] = static_cast<uint32_t>(length);
+    batch.sizes[count] = static_cast<uint32_t>(size);
+  }
+  return count;
+}
+
+/// Sends packets `start` to `end` - 1 with `send(packet, length, index)` until one fails.
+template <typename SendOne>
+SysResult DrainBatch(const Batch& batch, uint32_t start, uint32_t end, SendOne send) {
+  for (uint32_t index = start; index < end; ++index) {
+    const SysResult result =
+        batch.Holds(index) ? send(batch.slab + batch.offsets[index], batch.lengths[index], index) : -EINVAL;
+    if (result < 0) return index != start ? static_cast<SysResult>(index - start) : result;
+  }
+  return end - start;
+}
+
+}  // namespace tunsock

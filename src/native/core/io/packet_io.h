@@ -1,0 +1,79 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/io/batch.h"
+#include "core/sys/sys_result.h"
+
+namespace tunsock {
+
+/// The largest packet that the kernel hands over: an IP packet, and an Ethernet header with one VLAN tag.
+constexpr size_t kMaxIpPacket = 65535;
+constexpr size_t kMaxLinkHeader = 18;
+constexpr size_t kMaxPacket = kMaxIpPacket + kMaxLinkHeader;
+
+/// What one call may gather or scatter: IOV_MAX less the spill area that TunIo adds.
+constexpr int kMaxViews = 1023;
+
+/// What goes in and out, counted where it happens. Never read or written from two threads.
+struct IoStats {
+  struct Direction {
+    uint64_t packets = 0;
+    uint64_t bytes = 0;
+    uint64_t truncated = 0;
+    uint64_t would_block = 0;
+    uint64_t errors = 0;
+  };
+  Direction received;
+  Direction sent;
+};
+
+/// Moves packets through one descriptor, one packet a message, and never blocks: what would block returns -EAGAIN.
+/// Does not own the descriptor. Errors are negative errnos. `flags` are those of sendmsg(2) and recvmsg(2).
+class PacketIo {
+ public:
+  PacketIo() = default;
+  PacketIo(const PacketIo&) = delete;
+  PacketIo& operator=(const PacketIo&) = delete;
+  virtual ~PacketIo() = default;
+
+  /// Scatters the next packet into `views`. Returns the bytes copied, or with MSG_TRUNC in `flags` the packet's true
+  /// length. `details` is filled when the result is not negative.
+  virtual SysResult Receive(const iovec* views, int count, int flags, PacketDetails* details) = 0;
+
+  /// Gathers `views` into one packet. Returns the bytes sent. `meta` may be null.
+  virtual SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) = 0;
+
+  /// Fills `batch` from empty with what is queued. Returns the number of packets, or the error when there is not one:
+  /// an error behind a packet shows again at the next call.
+  virtual SysResult ReceiveBatch(const Batch& batch, int flags) = 0;
+
+  /// Sends packets `start` to `end` - 1 of `batch`. Returns how many were sent, or the error when it is not one.
+  virtual SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) = 0;
+
+  /// The error behind a POLLERR, as a negative errno; 0 where there is none (any more).
+  virtual SysResult PendingError() = 0;
+
+  [[nodiscard]] const IoStats& stats() const { return stats_; }
+
+ protected:
+  /// Counts one operation in `direction` and returns its result as it is.
+  static SysResult Count(IoStats::Direction* direction, SysResult result) {
+    if (result >= 0) {
+      direction->packets += 1;
+      direction->bytes += static_cast<uint64_t>(result);
+    } else if (result == -EAGAIN) {
+      direction->would_block += 1;
+    } else {
+      direction->errors += 1;
+    }
+    return result;
+  }
+
+  IoStats stats_;
+};
+
+}  // namespace tunsock
