@@ -5,9 +5,97 @@ import load from 'node-gyp-build';
  * The typed face of the addon (src/native/binding). Its functions return a count or a negative errno, or the
  * data named here; they never make errors themselves. Arguments are validated before they get here.
  */
-export interface NativeBinding {
+export interface NativeBinding extends HostBinding {
   // biome-ignore lint/suspicious/noExplicitAny: filled in by each binding
   [name: string]: any;
+}
+
+/** A step of several that failed: a negative errno, and the system call that gave it. */
+export interface Failure {
+  error: number;
+  syscall: string;
+}
+
+/** The host's network (src/native/core/host). */
+export interface HostBinding {
+  readonly Rtnetlink: new () => Rtnetlink;
+  readonly NetnsHandle: {
+    create(loopback: boolean): NetnsHandle | Failure;
+    open(path: string): NetnsHandle | Failure;
+    current(): NetnsHandle | Failure;
+  };
+}
+
+/** Owns the descriptor of a network namespace. */
+export interface NetnsHandle {
+  /** -1 when closed. */
+  readonly fd: number;
+  /** A negative errno when closed. */
+  readonly inode: number;
+  /** Calls `fn` in the namespace and comes back, also when it throws; ends the process if it can't come back. */
+  run(fn: () => void): Failure | undefined;
+  enter(): number;
+  close(): void;
+}
+
+/** A link as RTM_GETLINK tells. */
+export interface LinkData {
+  index: number;
+  name: string;
+  /** Empty for hardware and loopback. */
+  type: string;
+  flags: number;
+  mtu: number;
+  /** Empty where the link has none. */
+  mac: string;
+  txQueueLength: number;
+  /** An index; 0 is none. */
+  master: number;
+}
+
+/** What to change of a link; `netns` is a descriptor, `master` an index. */
+export interface LinkSettings {
+  name?: string | undefined;
+  mtu?: number | undefined;
+  mac?: string | undefined;
+  txQueueLength?: number | undefined;
+  up?: boolean | undefined;
+  master?: number | undefined;
+  netns?: number | undefined;
+}
+
+/** Requests to the kernel in the namespace that this thread is in; each opens a socket and closes it. */
+export interface Rtnetlink {
+  /** What the kernel said about the last request, if it refused that one; else empty. */
+  readonly kernelText: string;
+  /** By name where the index is 0. */
+  getLink(index: number, name: string): LinkData | number;
+  listLinks(): LinkData[] | number;
+  counters(index: number): Record<string, number> | number;
+  createLink(
+    type: string,
+    settings: LinkSettings,
+    peer: LinkSettings | undefined,
+    parent: number,
+    vlanId: number,
+  ): number;
+  changeLink(index: number, settings: LinkSettings): number;
+  deleteLink(index: number): number;
+  changeAddress(add: boolean, index: number, cidr: string): number;
+  listAddresses(index: number): string[] | number;
+  changeRoute(
+    add: boolean,
+    index: number,
+    destination: string,
+    gateway: string | undefined,
+    source: string | undefined,
+    metric: number,
+  ): number;
+  listRoutes(
+    index: number,
+  ): { destination: string; gateway?: string; source?: string; metric?: number }[] | number;
+  changeNeighbour(add: boolean, index: number, address: string, mac: string): number;
+  listNeighbours(index: number): { address: string; mac: string; state: number }[] | number;
 }
 
 let binding: NativeBinding | undefined;
@@ -26,7 +114,9 @@ export function native(): NativeBinding {
 function loadBinding(): NativeBinding {
   if (process.platform !== 'linux') {
     throw Object.assign(
-      new Error(`tunsock needs Linux: TUN/TAP devices and packet sockets as it uses them don't exist on ${process.platform}`),
+      new Error(
+        `tunsock needs Linux: TUN/TAP devices and packet sockets as it uses them don't exist on ${process.platform}`,
+      ),
       { code: 'ERR_TUNSOCK_PLATFORM' },
     );
   }
@@ -34,7 +124,10 @@ function loadBinding(): NativeBinding {
     return load(join(__dirname, '..')) as NativeBinding;
   } catch (cause) {
     throw Object.assign(
-      new Error('tunsock: the native addon is missing or can\'t be loaded; build it with "npm rebuild tunsock" (this needs python3, make and g++)', { cause }),
+      new Error(
+        'tunsock: the native addon is missing or can\'t be loaded; build it with "npm rebuild tunsock" (this needs python3, make and g++)',
+        { cause },
+      ),
       { code: 'ERR_TUNSOCK_ADDON' },
     );
   }

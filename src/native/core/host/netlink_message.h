@@ -81,14 +81,14 @@ class AttributeTable {
     }
   }
 
-  [[nodiscard]] bool Has(uint16_t type) const { return values_[type].data != nullptr; }
-  [[nodiscard]] Bytes Get(uint16_t type) const { return values_[type]; }
+  [[nodiscard]] bool Has(uint16_t type) const { return Get(type).data != nullptr; }
+  [[nodiscard]] Bytes Get(uint16_t type) const { return type <= kMax ? values_[type] : Bytes{}; }
   [[nodiscard]] uint32_t U32(uint16_t type, uint32_t otherwise = 0) const {
     uint32_t value = 0;
-    return values_[type].Read(&value) ? value : otherwise;
+    return Get(type).Read(&value) ? value : otherwise;
   }
   [[nodiscard]] std::string String(uint16_t type) const {
-    const Bytes bytes = values_[type];
+    const Bytes bytes = Get(type);
     if (bytes.data == nullptr) return {};
     const char* const text = reinterpret_cast<const char*>(bytes.data);
     return {text, ::strnlen(text, bytes.size)};

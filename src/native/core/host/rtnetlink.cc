@@ -69,7 +69,7 @@ bool PutSettings(NetlinkMessage* message, const LinkSettings& settings) {
 bool TakeLink(Bytes payload, LinkInfo* link) {
   ifinfomsg header;
   if (!payload.Read(&header)) return false;
-  const AttributeTable<IFLA_LINKINFO> attributes(payload.Skip(NLMSG_ALIGN(sizeof header)));
+  const AttributeTable<IFLA_STATS64> attributes(payload.Skip(NLMSG_ALIGN(sizeof header)));
   link->index = static_cast<uint32_t>(header.ifi_index);
   link->name = attributes.String(IFLA_IFNAME);
   link->kind = AttributeTable<IFLA_INFO_KIND>(attributes.Get(IFLA_LINKINFO)).String(IFLA_INFO_KIND);
