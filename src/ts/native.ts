@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import load from 'node-gyp-build';
+import load = require('node-gyp-build');
 
 /** What a SocketHandle tells its socket, as the first argument of onEvent(kind, value). */
 export const enum NativeEvent {
@@ -26,7 +26,15 @@ export interface SocketHandle {
   /** `details` receives [copied, size, flags, protocol]. Waits `timeoutMs` at most. */
   receive(views: Uint8Array | readonly Uint8Array[], flags: number, timeoutMs: number, details: Uint32Array): number;
   send(views: Uint8Array | readonly Uint8Array[], flags: number, timeoutMs: number): number;
-  receiveBatch(memory: ArrayBuffer, capacity: number, slot: number, flags: number, timeoutMs: number): number;
+  /** At most `limit` packets. */
+  receiveBatch(
+    memory: ArrayBuffer,
+    capacity: number,
+    slot: number,
+    limit: number,
+    flags: number,
+    timeoutMs: number,
+  ): number;
   sendBatch(
     memory: ArrayBuffer,
     capacity: number,
@@ -58,22 +66,104 @@ export interface SocketHandle {
   networkNamespace(): number;
 }
 
-/** A step of opening that failed. */
-export interface OpenFailure {
+/** A step of several that failed: a negative errno, and the system call that gave it. */
+export interface Failure {
   error: number;
   syscall: string;
 }
 
 interface DeviceBinding {
-  openTun(path: string, name: string, flags: number): SocketHandle | OpenFailure;
-  adoptTun(fd: number): SocketHandle | OpenFailure;
+  openTun(path: string, name: string, flags: number): SocketHandle | Failure;
+  adoptTun(fd: number): SocketHandle | Failure;
+}
+
+/** The host's network (src/native/core/host). */
+export interface HostBinding {
+  readonly Rtnetlink: new () => Rtnetlink;
+  readonly NetnsHandle: {
+    create(loopback: boolean): NetnsHandle | Failure;
+    open(path: string): NetnsHandle | Failure;
+    current(): NetnsHandle | Failure;
+  };
+}
+
+/** Owns the descriptor of a network namespace. */
+export interface NetnsHandle {
+  /** -1 when closed. */
+  readonly fd: number;
+  /** A negative errno when closed. */
+  readonly inode: number;
+  /** Calls `fn` in the namespace and comes back, also when it throws; ends the process if it can't come back. */
+  run(fn: () => void): Failure | undefined;
+  enter(): number;
+  close(): void;
+}
+
+/** A link as RTM_GETLINK tells. */
+export interface LinkData {
+  index: number;
+  name: string;
+  /** Empty for hardware and loopback. */
+  type: string;
+  flags: number;
+  mtu: number;
+  /** Empty where the link has none. */
+  mac: string;
+  txQueueLength: number;
+  /** An index; 0 is none. */
+  master: number;
+}
+
+/** What to change of a link; `netns` is a descriptor, `master` an index. */
+export interface LinkSettings {
+  name?: string | undefined;
+  mtu?: number | undefined;
+  mac?: string | undefined;
+  txQueueLength?: number | undefined;
+  up?: boolean | undefined;
+  master?: number | undefined;
+  netns?: number | undefined;
+}
+
+/** Requests to the kernel in the namespace that this thread is in; each opens a socket and closes it. */
+export interface Rtnetlink {
+  /** What the kernel said about the last request, if it refused that one; else empty. */
+  readonly kernelText: string;
+  /** By name where the index is 0. */
+  getLink(index: number, name: string): LinkData | number;
+  listLinks(): LinkData[] | number;
+  counters(index: number): Record<string, number> | number;
+  createLink(
+    type: string,
+    settings: LinkSettings,
+    peer: LinkSettings | undefined,
+    parent: number,
+    vlanId: number,
+  ): number;
+  changeLink(index: number, settings: LinkSettings): number;
+  deleteLink(index: number): number;
+  changeAddress(add: boolean, index: number, cidr: string): number;
+  listAddresses(index: number): string[] | number;
+  changeRoute(
+    add: boolean,
+    index: number,
+    destination: string,
+    gateway: string | undefined,
+    source: string | undefined,
+    metric: number,
+  ): number;
+  listRoutes(
+    index: number,
+  ): { destination: string; gateway?: string; source?: string; metric?: number }[] | number;
+  changeNeighbour(add: boolean, index: number, address: string, mac: string): number;
+  listNeighbours(index: number): { address: string; mac: string; state: number }[] | number;
 }
 
 /**
  * The typed face of the addon (src/native/binding). Its functions return a count or a negative errno, or the
  * data named here; they never make errors themselves. Arguments are validated before they get here.
  */
-export type NativeBinding = DeviceBinding;
+export type NativeBinding = DeviceBinding & HostBinding;
 
 let binding: NativeBinding | undefined;
 

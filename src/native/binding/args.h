@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "core/sys/failure.h"
+
 namespace tunsock {
 
 /// Readers for arguments that TypeScript has validated. A wrong type here is a bug of ours, not the user's:
@@ -29,6 +31,14 @@ inline std::string StringArg(const Napi::CallbackInfo& info, size_t index) {
 /// A count or a negative errno, as the number that JavaScript sees.
 inline Napi::Value ResultValue(Napi::Env env, ssize_t result) {
   return Napi::Number::New(env, static_cast<double>(result));
+}
+
+/// { error, syscall }: what TypeScript makes an error of, for a call that does several steps.
+inline Napi::Value FailureValue(Napi::Env env, const Failure& failure) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("error", ResultValue(env, failure.error));
+  object.Set("syscall", failure.syscall);
+  return object;
 }
 
 }  // namespace tunsock

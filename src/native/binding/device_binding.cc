@@ -10,14 +10,6 @@
 namespace tunsock {
 namespace {
 
-/// { error, syscall }: what TypeScript makes an error of.
-Napi::Value FailureValue(Napi::Env env, const Failure& failure) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("error", ResultValue(env, failure.error));
-  object.Set("syscall", failure.syscall);
-  return object;
-}
-
 Napi::Object TunHandle(Napi::Env env, TunDevice&& device) {
   auto tun = std::make_unique<TunDevice>(std::move(device));
   auto io = std::make_unique<TunIo>(tun->fd(), tun->framing());

@@ -153,13 +153,14 @@ Napi::Value SocketHandle::Send(const Napi::CallbackInfo& info) {
   return ResultValue(info.Env(), result);
 }
 
-/// receiveBatch(memory, capacity, packetSize, flags, timeoutMs)
+/// receiveBatch(memory, capacity, packetSize, limit, flags, timeoutMs)
 Napi::Value SocketHandle::ReceiveBatch(const Napi::CallbackInfo& info) {
   Batch batch;
   if (closed()) return ResultValue(info.Env(), -EBADF);
   if (!ReadBatch(info, 0, &batch)) return ResultValue(info.Env(), -EINVAL);
-  const int flags = IntArg(info, 3);
-  return ResultValue(info.Env(), Blocking(fd(), POLLIN, flags, IntArg(info, 4),
+  batch.capacity = std::min(batch.capacity, UintArg(info, 3));
+  const int flags = IntArg(info, 4);
+  return ResultValue(info.Env(), Blocking(fd(), POLLIN, flags, IntArg(info, 5),
                                           [&] { return io_->ReceiveBatch(batch, flags); }));
 }
 

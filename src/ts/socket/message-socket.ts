@@ -2,30 +2,23 @@ import { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { LINK_PRESENT, LINK_UP, NativeEvent, READABLE, type SocketHandle, WRITABLE } from '../native';
 import { MSG_DONTWAIT, MSG_ERRQUEUE } from '../support/constants';
-import { abortError, closedError, systemError } from '../support/errors';
+import { abortError, closedError } from '../support/errors';
 import { abortSignal, callback as checkCallback, flagBits, integer } from '../support/options';
 import type { DirectionStats, MessageInfo, PacketData, ReceivedMessage, SocketStats } from '../support/types';
-import { type OwnedPacket, ownPackets, refill, scatter, sharedInbox } from './inbox';
+import { type OwnedPacket, ownPackets, scatter, sharedInbox } from './inbox';
+import { EAGAIN, EBADFD, EMSGSIZE, ENETDOWN, ENOBUFS, ioError } from './io-errors';
 import { checkBatch, type PacketBatch } from './packet-batch';
 import { packetViews } from './packet-data';
 import { packetStream } from './packet-stream';
+import { ReceiveQueue } from './receive-queue';
 import { type SendCallback, SendQueue } from './send-queue';
-
-const EAGAIN = -11;
-const ENETDOWN = -100;
-const ENOBUFS = -105;
-const EBADFD = -77;
 
 /** A blocking call waits in slices, so that worker.terminate() and debuggers get a word in. */
 const WAIT_SLICE_MS = 100;
 /** Packets that receive() may take straight from the kernel before other work of the loop has its turn. */
 const MAX_DIRECT_RECEIVES = 64;
-
-interface Waiting {
-  resolve(packet: Buffer): void;
-  reject(error: Error): void;
-  cleanUp(): void;
-}
+/** No packet is longer (an IP packet, an Ethernet header with a VLAN tag, packet info); the device's limit is exact. */
+const MAX_SEND = 65535 + 18 + 4;
 
 /** What the subclasses hand to MessageSocket. */
 export interface MessageSocketSetup {
@@ -62,9 +55,7 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
   readonly #receiveTimeout: number | undefined;
   readonly #details = new Uint32Array(4);
   readonly #queue: SendQueue;
-  readonly #waiting: Waiting[] = [];
-  /** Packets read from the kernel that had no taker yet: the rest of a wake-up in which the socket was paused. */
-  #backlog: OwnedPacket[] = [];
+  readonly #received: ReceiveQueue;
   #directReceives = 0;
   #flushScheduled = false;
   #watchScheduled = false;
@@ -87,6 +78,18 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
       },
       setup.sendQueueLimit,
     );
+    const socket = this;
+    this.#received = new ReceiveQueue({
+      get closed() {
+        return socket.#closed;
+      },
+      get flowing() {
+        return !socket.#paused && socket.listenerCount('message') > 0;
+      },
+      emitMessage: (packet, info) => this.emit('message', packet, info),
+      changed: () => this.#watch(),
+    });
+    this.#hearListeners();
     const inbox = sharedInbox();
     this.#handle.listen((kind, value) => this.#onEvent(kind, value), inbox.memory, inbox.capacity);
     this.#closeOnAbort(setup.signal);
@@ -143,7 +146,8 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
     const views = packetViews('data', data);
     flagBits('flags', flags);
     this.#assertOpen();
-    if (this.#backlog.length > 0) return scatter(this.#backlog.shift() as OwnedPacket, views, flags);
+    const kept = this.#received.take();
+    if (kept !== undefined) return scatter(kept, views, flags);
     const details = this.#details;
     const bytes = this.#blocking('recvmsg', flags, this.#receiveTimeout, (timeout) =>
       this.#handle.receive(single(views), flags, timeout, details),
@@ -180,14 +184,15 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
     checkBatch('batch', batch);
     flagBits('flags', flags);
     this.#assertOpen();
-    if (this.#backlog.length > 0) return refill(batch, this.#backlog);
+    if (this.#received.hasKept) return this.#received.takeBatch(batch);
     batch.length = 0;
     batch.length = this.#blocking(
       'recvmmsg',
       flags,
       this.#receiveTimeout,
       (timeout) => {
-        const received = this.#handle.receiveBatch(batch.memory, batch.capacity, batch.slot, flags, timeout);
+        const { memory, capacity, slot } = batch;
+        const received = this.#handle.receiveBatch(memory, capacity, slot, capacity, flags, timeout);
         return received === EAGAIN && (flags & MSG_DONTWAIT) !== 0 ? 0 : received;
       },
     );
@@ -241,24 +246,7 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
     const signal = abortSignal('options.signal', options.signal);
     this.#assertOpen();
     if (signal?.aborted) throw abortError(signal);
-    const next = this.#receiveNow();
-    if (next !== undefined) return next;
-    return new Promise((resolve, reject) => {
-      const onAbort = () => {
-        const index = this.#waiting.indexOf(waiting);
-        if (index >= 0) this.#waiting.splice(index, 1);
-        this.#watch();
-        reject(abortError(signal as AbortSignal));
-      };
-      const waiting: Waiting = {
-        resolve,
-        reject,
-        cleanUp: () => signal?.removeEventListener('abort', onAbort),
-      };
-      signal?.addEventListener('abort', onAbort, { once: true });
-      this.#waiting.push(waiting);
-      this.#watch();
-    });
+    return this.#receiveNow() ?? this.#received.wait(signal);
   }
 
   /** Packets one by one, as receive() gives them; ends when the socket is closed, throws when it fails. */
@@ -291,7 +279,7 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
   /** Goes on after pause(). */
   resume(): this {
     this.#paused = false;
-    if (this.#backlog.length > 0) this.#scheduleBacklog();
+    this.#received.deliverKept();
     this.#watch();
     return this;
   }
@@ -338,27 +326,9 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
     return this.#finalStats ?? this.#readStats();
   }
 
-  override on(...args: Parameters<EventEmitter['on']>): this {
-    super.on(...(args as [never, never]));
-    return this.#listenersChanged();
-  }
-  override addListener(...args: Parameters<EventEmitter['on']>): this {
-    return this.on(...args);
-  }
-  override prependListener(...args: Parameters<EventEmitter['on']>): this {
-    super.prependListener(...(args as [never, never]));
-    return this.#listenersChanged();
-  }
-  override off(...args: Parameters<EventEmitter['on']>): this {
-    return this.removeListener(...args);
-  }
-  override removeListener(...args: Parameters<EventEmitter['on']>): this {
-    super.removeListener(...(args as [never, never]));
-    return this.#listenersChanged();
-  }
-  override removeAllListeners(event?: string | symbol): this {
-    if (event === undefined) super.removeAllListeners();
-    else super.removeAllListeners(event as never);
+  override removeAllListeners(event?: keyof MessageSocketEvents): this {
+    super.removeAllListeners(event);
+    if (event === undefined) this.#hearListeners();
     return this.#listenersChanged();
   }
 
@@ -370,7 +340,7 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
 
   /** @internal What a negative errno of a packet operation means to the user. */
   protected ioError(errno: number, syscall: string): Error {
-    return systemError(errno, syscall, { interface: this.name, hint: hints.get(errno) });
+    return ioError(errno, syscall, this.name);
   }
 
   /** @internal The name of the interface is asked for last when the socket ends. */
@@ -423,20 +393,30 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
     return this.#queue.push(views, size, callback) ? undefined : this.ioError(ENOBUFS, 'send');
   }
 
+  /** A packet that is there already, without waiting for the loop; not for ever, so that other work has its turn. */
   #receiveNow(): Buffer | undefined {
-    if (this.#waiting.length > 0) return undefined;
-    if (this.#backlog.length > 0) return (this.#backlog.shift() as OwnedPacket).packet;
+    if (this.#received.waiting > 0) return undefined;
+    const kept = this.#received.take();
+    if (kept !== undefined) return kept.packet;
     if (this.#directReceives >= MAX_DIRECT_RECEIVES) return undefined;
-    const inbox = sharedInbox();
-    const received = this.#handle.receiveBatch(inbox.memory, 1, 0, MSG_DONTWAIT, 0);
-    if (received < 0) return undefined; // an error shows at the wake-up too
     this.#directReceives += 1;
-    return this.#owned(inbox, received)[0]?.packet;
+    const inbox = sharedInbox();
+    const received = this.#handle.receiveBatch(inbox.memory, inbox.capacity, inbox.slot, 1, MSG_DONTWAIT, 0);
+    // An error shows at the wake-up too.
+    return received > 0 ? this.#own(inbox, received)[0]?.packet : undefined;
   }
 
-  #owned(inbox: PacketBatch, received: number): OwnedPacket[] {
+  #own(inbox: PacketBatch, received: number): OwnedPacket[] {
     inbox.length = received;
     return ownPackets(inbox);
+  }
+
+  /** What the loop waits for follows from who listens. */
+  #hearListeners(): void {
+    const changed = () => this.#listenersChanged();
+    const emitter: EventEmitter = this;
+    emitter.on('newListener', changed);
+    emitter.on('removeListener', changed);
   }
 
   #listenersChanged(): this {
@@ -454,10 +434,10 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
   #watch(): void {
     if (this.#closed) return;
     const flowing = !this.#paused && (this.listenerCount('message') > 0 || this.listenerCount('batch') > 0);
-    const reading = !this.#detached && (flowing || this.#waiting.length > 0);
+    const reading = !this.#detached && (flowing || this.#received.waiting > 0);
     const events = (reading ? READABLE : 0) | (this.#queue.blocked ? WRITABLE : 0);
     const link = events !== 0 || this.listenerCount('error') > 0 || this.listenerCount('close') > 0;
-    const limit = flowing ? sharedInbox().capacity : this.#waiting.length;
+    const limit = flowing ? sharedInbox().capacity : this.#received.waiting;
     const result = this.#handle.watch(events, limit, link);
     if (result < 0) this.#end(this.ioError(result, 'poll'));
   }
@@ -483,45 +463,15 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
 
   #onPackets(count: number): void {
     const inbox = sharedInbox();
+    const wanted = this.listenerCount('message') > 0 || this.#received.waiting > 0;
+    const owned = wanted ? this.#own(inbox, count) : [];
     inbox.length = count;
-    const owned = this.listenerCount('message') > 0 || this.#waiting.length > 0 ? ownPackets(inbox) : [];
     try {
-      if (!this.#paused) this.emit('batch', inbox);
+      this.emit('batch', inbox);
     } finally {
-      this.#deliver(owned);
+      this.#received.deliver(owned);
+      this.#watch();
     }
-  }
-
-  /** Hands packets to who waits; what a pause, a closed socket or an exception leaves over is kept in the backlog. */
-  #deliver(owned: OwnedPacket[]): void {
-    let next = 0;
-    try {
-      for (; next < owned.length && !this.#closed; ) {
-        const { packet, info } = owned[next] as OwnedPacket;
-        const waiting = this.#waiting.shift();
-        if (waiting === undefined && (this.#paused || this.listenerCount('message') === 0)) break;
-        next += 1;
-        if (waiting === undefined) {
-          this.emit('message', packet, info);
-        } else {
-          waiting.cleanUp();
-          waiting.resolve(packet);
-        }
-      }
-    } finally {
-      if (next < owned.length && !this.#closed) {
-        this.#backlog = owned.slice(next).concat(this.#backlog);
-        this.#scheduleBacklog();
-      }
-      if (!this.#closed && this.listenerCount('message') === 0 && this.listenerCount('batch') === 0) this.#watch();
-    }
-  }
-
-  #scheduleBacklog(): void {
-    setImmediate(() => {
-      if (this.#closed || this.#paused || this.#backlog.length === 0) return;
-      if (this.listenerCount('message') > 0 || this.#waiting.length > 0) this.#deliver(this.#backlog.splice(0));
-    });
   }
 
   #onLink(state: number): void {
@@ -554,11 +504,7 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
     this.#removeAbortListener?.();
     const reason = error ?? closedError('the socket');
     this.#queue.abandon(reason);
-    for (const waiting of this.#waiting.splice(0)) {
-      waiting.cleanUp();
-      waiting.reject(reason);
-    }
-    this.#backlog = [];
+    this.#received.abandon(reason);
     if (error !== undefined) process.nextTick(() => this.emit('error', error));
     process.nextTick(() => this.emit('close'));
   }
@@ -585,19 +531,6 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
     return { received: direction(0), sent: direction(5) };
   }
 }
-
-const EMSGSIZE = -90;
-/** No packet is longer (an IP packet, an Ethernet header with a VLAN tag, packet info); the exact limit is the device's. */
-const MAX_SEND = 65535 + 18 + 4;
-
-const hints = new Map<number, string>([
-  [EAGAIN, 'nothing is queued, or there is no room, and the call was not to wait longer'],
-  [-5, 'the interface is down: bring it up with Link.get(name).up()'],
-  [EMSGSIZE, 'a packet has at most 65535 bytes, beside its link header'],
-  [EBADFD, 'the device was deleted, or this queue is detached'],
-  [ENETDOWN, 'the interface was brought down; the socket goes on when it is up again'],
-  [ENOBUFS, 'the send queue is full: wait for callbacks before sending more, or raise sendQueueLimit'],
-]);
 
 /** The addon takes one view without an array around it. */
 function single(views: readonly Uint8Array[]): Uint8Array | readonly Uint8Array[] {

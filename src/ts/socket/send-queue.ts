@@ -1,3 +1,4 @@
+import { EAGAIN } from './io-errors';
 import { PacketBatch } from './packet-batch';
 
 /** Called once a packet has been sent, or has failed; never before send() has returned. */
@@ -6,8 +7,6 @@ export type SendCallback = (error: Error | null, bytes: number) => void;
 /** Packets in one block, and bytes for them; a block has room for the largest packet besides. */
 const BLOCK_PACKETS = 128;
 const BLOCK_BYTES = 128 * 1024;
-
-const EAGAIN = -11;
 
 interface Block {
   batch: PacketBatch;

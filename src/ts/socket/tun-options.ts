@@ -1,4 +1,4 @@
-import { type Cidr, parseCidr, parseRoute, type Route, type RouteSpec } from '../host/cidr';
+import { cidr, macAddress, oneOrMany, type Route, route } from '../host/cidr';
 import { Netns } from '../host/netns';
 import { invalidArgType, invalidArgValue } from '../support/errors';
 import {
@@ -7,7 +7,6 @@ import {
   integer,
   interfaceName,
   knownOptions,
-  macAddress,
   oneOf,
   optionsObject,
   string,
@@ -40,7 +39,7 @@ export interface TunOptions {
   /** Addresses as CIDR ('10.0.0.1/24', 'fd00::1/64'): one or several. */
   address?: string | readonly string[];
   /** Routes through the device: destinations as CIDR or 'default', or objects as Link.addRoute() takes them. */
-  routes?: string | RouteSpec | readonly (string | RouteSpec)[];
+  routes?: string | Route | readonly (string | Route)[];
   /** Bytes of the largest packet without its link header: 68 to 65535. */
   mtu?: number;
   /** The device's hardware address ('02:00:00:00:00:01'); tap only. */
@@ -71,7 +70,7 @@ export interface TunConfig {
   owner: number | undefined;
   group: number | undefined;
   netns: Netns | string | number | undefined;
-  addresses: Cidr[];
+  addresses: string[];
   routes: Route[];
   mtu: number | undefined;
   mac: string | undefined;
@@ -138,8 +137,8 @@ export function tunConfig(options: TunOptions | undefined): TunConfig {
     owner: optional('owner', number(0, MAX_ID)),
     group: optional('group', number(0, MAX_ID)),
     netns: optional('netns', namespace),
-    addresses: optional('address', (name, value) => list(value).map((one) => parseCidr(name, one))) ?? [],
-    routes: optional('routes', (name, value) => list(value).map((one) => parseRoute(name, one))) ?? [],
+    addresses: oneOrMany('options.address', given.address, cidr),
+    routes: oneOrMany('options.routes', given.routes, route),
     mtu: optional('mtu', number(68, 65535)),
     mac,
     up: optional('up', boolean) ?? true,
@@ -149,10 +148,6 @@ export function tunConfig(options: TunOptions | undefined): TunConfig {
     signal: optional('signal', abortSignal),
     device: optional('device', string) ?? '/dev/net/tun',
   };
-}
-
-function list(value: unknown): readonly unknown[] {
-  return Array.isArray(value) ? value : [value];
 }
 
 function namespace(name: string, value: unknown): Netns | string | number {

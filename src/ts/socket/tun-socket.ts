@@ -1,6 +1,7 @@
+import { closeSync } from 'node:fs';
 import { Link } from '../host/link';
 import { Netns } from '../host/netns';
-import { native, type OpenFailure, type SocketHandle } from '../native';
+import { type Failure, native, type SocketHandle } from '../native';
 import { abortError, check, invalidArgValue, type SystemErrorContext, systemError } from '../support/errors';
 import { integer } from '../support/options';
 import { MessageSocket, type MessageSocketSetup } from './message-socket';
@@ -68,7 +69,7 @@ export class TunSocket extends MessageSocket {
     const name = deviceName(handle);
     const netns = handle.networkNamespace();
     // A kernel before 5.2, or a namespace of others: then it is taken to be this thread's.
-    const index = netns < 0 ? watchedIndex(handle, name) : Netns.fromFd(netns).runOnce(() => watchedIndex(handle, name));
+    const index = netns < 0 ? watchedIndex(handle, name) : inNamespace(netns, () => watchedIndex(handle, name));
     return new TunSocket({ ...setupOf(tunConfig({}), handle), name, index });
   }
 
@@ -160,6 +161,18 @@ export class TunSocket extends MessageSocket {
   }
 }
 
+/** Runs `fn` in the namespace that descriptor `fd` is of, and closes it. */
+function inNamespace<T>(fd: number, fn: () => T): T {
+  try {
+    using netns = Netns.open(`/proc/self/fd/${fd}`);
+    using here = Netns.current();
+    // Going where this thread is already would need a privilege.
+    return netns.inode === here.inode ? fn() : netns.run(fn);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 function setupOf(config: TunConfig, handle: SocketHandle): MessageSocketSetup {
   return {
     handle,
@@ -181,7 +194,7 @@ function attachFlags(config: TunConfig): number {
 }
 
 /** Throws what opening failed with; the hint says what to do about the usual causes. */
-function opened(result: SocketHandle | OpenFailure, context: (syscall: string) => SystemErrorContext): SocketHandle {
+function opened(result: SocketHandle | Failure, context: (syscall: string) => SystemErrorContext): SocketHandle {
   if (!('syscall' in result)) return result;
   const { error, syscall } = result;
   throw systemError(error, syscall, { ...context(syscall), hint: openHints.get(`${syscall} ${error}`) });
@@ -248,10 +261,10 @@ function configure(handle: SocketHandle, link: Link, config: TunConfig, undo: Un
   set('mac', config.mac);
 
   const present = new Set(config.addresses.length > 0 ? link.addresses() : []);
-  for (const { cidr } of config.addresses) {
-    if (present.has(cidr)) continue;
-    link.addAddress(cidr);
-    undo.push(() => link.removeAddress(cidr));
+  for (const address of config.addresses) {
+    if (present.has(address)) continue;
+    link.addAddress(address);
+    undo.push(() => link.removeAddress(address));
   }
   if (config.up && !link.isUp) {
     link.up();

@@ -43,18 +43,6 @@ export function oneOf<T extends string>(name: string, value: unknown, values: re
   return value as T;
 }
 
-/** An Ethernet address as six bytes in hexadecimal, such as '02:00:00:00:00:01'; not a group address. */
-export function macAddress(name: string, value: unknown): string {
-  const text = string(name, value);
-  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) {
-    throw invalidArgValue(name, "an Ethernet address such as '02:00:00:00:00:01'", text);
-  }
-  if ((Number.parseInt(text.slice(0, 2), 16) & 1) !== 0) {
-    throw invalidArgValue(name, "a unicast Ethernet address, whose first byte is even", text);
-  }
-  return text.toLowerCase();
-}
-
 /** Flags of a system call: a 32-bit pattern of which the kernel, or what stands for it, knows the meaning. */
 export function flagBits(name: string, value: unknown): number {
   return integer(name, value, 0, 0x7fffffff);

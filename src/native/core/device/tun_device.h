@@ -3,16 +3,11 @@
 #include <string>
 
 #include "core/io/tun_io.h"
+#include "core/sys/failure.h"
 #include "core/sys/sys_result.h"
 #include "core/sys/unique_fd.h"
 
 namespace tunsock {
-
-/// The system call that failed in a step of several: a negative errno, and its name; `error` 0 is success.
-struct Failure {
-  SysResult error = 0;
-  const char* syscall = "";
-};
 
 /// A descriptor of /dev/net/tun that is attached to a device: the ioctls of drivers/net/tun.c.
 class TunDevice {

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/host/netlink_message.h"
+#include "core/sys/sys_result.h"
+#include "core/sys/unique_fd.h"
+
+namespace tunsock {
+
+/// A NETLINK_ROUTE socket of the calling thread's network namespace. rtnetlink(7).
+class NetlinkSocket {
+ public:
+  /// One message of an answer: its type and what follows the header, valid during the call.
+  using Visitor = std::function<void(uint16_t type, Bytes payload)>;
+
+  static SysResult Open(NetlinkSocket* socket);
+
+  /// Sends the request and hands each message of the answer to `visit`, up to the kernel's acknowledgement or
+  /// the end of the dump. Returns 0 or a negative errno; -EINTR when the kernel's tables changed while it
+  /// dumped them, so that what was visited may lack or repeat something.
+  SysResult Request(NetlinkMessage* message, const Visitor& visit);
+
+  /// What the kernel said about the last refusal (NETLINK_EXT_ACK); empty when it said nothing.
+  [[nodiscard]] const std::string& kernel_text() const { return kernel_text_; }
+
+ private:
+  /// Takes one datagram: 1 when the answer is complete, 0 when more is to come, or a negative errno.
+  SysResult Take(Bytes datagram, const Visitor& visit);
+  SysResult TakeError(const nlmsghdr& header, Bytes payload);
+
+  UniqueFd fd_;
+  uint32_t sequence_ = 0;
+  bool interrupted_ = false;
+  std::string kernel_text_;
+  std::vector<uint8_t> buffer_;
+};
+
+}  // namespace tunsock
