@@ -1,0 +1,48 @@
+/** The process that does an operation with tunsock: `node contender.js <operation> <packet>`, the device as descriptor 3. */
+import { createInterface } from 'node:readline';
+import { TunSocket } from 'tunsock';
+import { operations } from '../operations';
+import type { Round, Work } from './operation';
+
+/** What a round leaves behind, in a process that was started with --expose-gc. */
+export interface Footprint {
+  /** Bytes that the round allocated, on the heap and beside it; undefined where a collection came in between. */
+  allocated?: number;
+  /** Resident bytes. */
+  rss: number;
+}
+
+const TUN_FD = 3;
+
+async function round(work: Work, packets: number): Promise<Round & Footprint> {
+  globalThis.gc?.();
+  const before = process.memoryUsage();
+  const cpu = process.cpuUsage();
+  const start = process.hrtime.bigint();
+  const finish = await work(packets);
+  const nanoseconds = Number(process.hrtime.bigint() - start);
+  const { user, system } = process.cpuUsage(cpu);
+  const after = process.memoryUsage();
+  finish?.();
+  const allocated = after.heapUsed + after.external - before.heapUsed - before.external;
+  return {
+    packets,
+    nanoseconds,
+    cpu: (user + system) * 1000,
+    rss: after.rss,
+    ...(globalThis.gc !== undefined && { allocated }),
+  };
+}
+
+async function main([name, packet]: string[]): Promise<void> {
+  const operation = operations.find((known) => known.name === name);
+  if (operation === undefined) throw new Error(`no operation ${name}`);
+  const tun = TunSocket.fromFd(TUN_FD);
+  const work = operation.prepare(tun, Buffer.from(packet ?? '', 'hex'));
+  for await (const line of createInterface({ input: process.stdin })) {
+    process.stdout.write(`${JSON.stringify(await round(work, Number(line)))}\n`);
+  }
+  tun.close();
+}
+
+void main(process.argv.slice(2));

@@ -1,0 +1,60 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { Operation } from './operation';
+import type { Peer } from './peer';
+import type { Stage } from './stage';
+
+/** What does not depend on the machine's mood, for each packet. */
+export interface Counts {
+  /** System calls of tunsock's main thread; undefined where strace is missing or may not attach. */
+  systemCalls: number | undefined;
+  /** Those of the baseline. */
+  baselineSystemCalls: number | undefined;
+  /** Bytes that tunsock allocated, on the heap and beside it. */
+  allocatedBytes: number | undefined;
+}
+
+const COUNTED_PACKETS = 8192;
+/** A heap in which a whole round fits, so that no collection hides what it allocated. */
+const COUNTING_FLAGS = ['--expose-gc', '--min-semi-space-size=64', '--max-semi-space-size=64'];
+
+/** Runs a few rounds more, which are not timed, and counts. */
+export async function count(stage: Stage, operation: Operation, size: number): Promise<Counts> {
+  await using contender = stage.contender(operation, size, COUNTING_FLAGS);
+  await using baseline = stage.baseline(operation, size);
+  const play = (peer: Peer) => stage.round(peer, operation.traffic, COUNTED_PACKETS, size);
+  for (let warmUp = 0; warmUp < 6; warmUp++) await play(contender);
+  const { allocated } = (await play(contender)).round;
+  return {
+    allocatedBytes: allocated === undefined || allocated < 0 ? undefined : allocated / COUNTED_PACKETS,
+    systemCalls: await systemCalls(contender, play),
+    baselineSystemCalls: await systemCalls(baseline, play),
+  };
+}
+
+/** System calls for each packet of a round, as strace sees them. */
+async function systemCalls(peer: Peer, play: (peer: Peer) => Promise<unknown>): Promise<number | undefined> {
+  const tracer = spawn('strace', ['-c', '-p', `${peer.pid}`], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const report = attachedTo(tracer);
+  if (!(await report.attached)) return undefined;
+  await play(peer);
+  tracer.kill('SIGINT');
+  await once(tracer, 'close');
+  // % time, seconds, usecs/call, calls, errors, "total"
+  const total = /^\s*100\.00\s+\S+\s+\S+\s+(\d+).*total$/m.exec(report.text());
+  return total === null ? undefined : Number(total[1]) / COUNTED_PACKETS;
+}
+
+/** What strace says, and whether it could attach. */
+function attachedTo(tracer: ChildProcess): { attached: Promise<boolean>; text(): string } {
+  let text = '';
+  const attached = new Promise<boolean>((resolve) => {
+    tracer.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk;
+      if (text.includes('attached')) resolve(true);
+    });
+    tracer.once('error', () => resolve(false));
+    tracer.once('exit', () => resolve(false));
+  });
+  return { attached, text: () => text };
+}

@@ -1,0 +1,38 @@
+import type { TunSocket } from 'tunsock';
+
+/** What one side did in one round. */
+export interface Round {
+  packets: number;
+  nanoseconds: number;
+  /** User and system time of the process, in nanoseconds. */
+  cpu: number;
+}
+
+/**
+ * Where packets come from. 'queued': they are in the device's queue before the clock starts, so that only the reader is
+ * measured. 'flood': a sender on the other core that is faster than the reader. 'ping': one packet at a time goes there
+ * and back, and the sender's clock counts. 'none': nothing comes in.
+ */
+export type Traffic = 'queued' | 'flood' | 'ping' | 'none';
+
+/** Moves so many packets; what it returns is called when the clock has stopped. */
+export type Work = (packets: number) => undefined | (() => void) | Promise<undefined>;
+
+/** One thing that tunsock does, and the C program that does the same with the same system calls. */
+export interface Operation {
+  name: string;
+  /** A file of bench/baseline, without its ending. */
+  baseline: string;
+  /** What the table calls it. */
+  baselineName: string;
+  traffic: Traffic;
+  /** Bytes of the IP packets: a row for each. */
+  sizes: readonly number[];
+  /** Packets in a round. */
+  packets: number;
+  rounds: number;
+  /** The least speed, or the most time, as a multiple of the baseline's (design, section 4). */
+  target: { speedAtLeast: number } | { timeAtMost: number };
+  /** Makes ready, in a process of its own; `packet` is what to send. */
+  prepare(tun: TunSocket, packet: Buffer): Work;
+}

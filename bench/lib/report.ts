@@ -1,0 +1,129 @@
+import { execFileSync } from 'node:child_process';
+import { cpus, release } from 'node:os';
+import type { MemoryResult } from '../memory';
+import type { Row, Side } from './measure';
+
+/** A whole run. */
+export interface Report {
+  date: string;
+  commit: string;
+  machine: string;
+  quick: boolean;
+  rows: Row[];
+  memory: MemoryResult | undefined;
+}
+
+/** Starts a report of this machine and this commit. */
+export function newReport(quick: boolean): Report {
+  const processors = cpus();
+  return {
+    date: new Date().toISOString().slice(0, 10),
+    commit: commit(),
+    machine: `${processors.length} × ${processors[0]?.model ?? 'unknown'}, Linux ${release()}, Node ${process.version}`,
+    quick,
+    rows: [],
+    memory: undefined,
+  };
+}
+
+/** 'recvmmsg 64 B' */
+export function title(row: Row): string {
+  return row.size === 0 ? row.operation : `${row.operation} ${row.size} B`;
+}
+
+/** '0.93', or for what is told as time '1.24 × time'. */
+export function ratio(row: Row): string {
+  return 'timeAtMost' in row.target ? `${(1 / row.speed.median).toFixed(2)} × time` : fixed(row.speed.median);
+}
+
+/** The report as a Markdown table, which a terminal shows as well. */
+export function table(report: Report): string {
+  const lines = [
+    [
+      'row',
+      'C',
+      'tunsock',
+      'ratio',
+      'quartiles',
+      'target',
+      '',
+      'cores: C',
+      'cores: tunsock',
+      'calls/packet',
+      'bytes/packet',
+    ],
+    ...report.rows.map((row) => [
+      title(row),
+      `${row.baselineName} ${figure(row.baseline)}`,
+      figure(row.tunsock),
+      ratio(row),
+      spread(row),
+      'timeAtMost' in row.target ? `≤ ${row.target.timeAtMost} × time` : `≥ ${row.target.speedAtLeast}`,
+      row.met ? 'met' : 'MISSED',
+      cores(row.baseline),
+      cores(row.tunsock),
+      calls(row),
+      row.counts?.allocatedBytes?.toFixed(1) ?? '-',
+    ]),
+  ];
+  const widths = (lines[0] as string[]).map((_, column) =>
+    Math.max(...lines.map((line) => (line[column] as string).length)),
+  );
+  const print = (cells: string[]) =>
+    `| ${cells.map((cell, at) => cell.padEnd(widths[at] as number)).join(' | ')} |`;
+  const [head, ...body] = lines.map(print);
+  const rule = `|${widths.map((width) => '-'.repeat(width + 2)).join('|')}|`;
+  return [head, rule, ...body, '', memoryLine(report.memory)].join('\n');
+}
+
+function figure(side: Side): string {
+  const ns = side.nanosecondsPerPacket;
+  return ns < 10_000
+    ? `${ns.toFixed(0)} ns`
+    : ns < 1e6
+      ? `${(ns / 1000).toFixed(1)} µs`
+      : `${(ns / 1e6).toFixed(2)} ms`;
+}
+
+function spread(row: Row): string {
+  const { low, high } = row.speed;
+  return 'timeAtMost' in row.target ? `${fixed(1 / high)}–${fixed(1 / low)}` : `${fixed(low)}–${fixed(high)}`;
+}
+
+/** The reader's core, and the sender's. */
+function cores(side: Side): string {
+  const percent = (share: number) => `${(share * 100).toFixed(0)} %`;
+  return side.trafficCoreShare === undefined
+    ? percent(side.coreShare)
+    : `${percent(side.coreShare)} + ${percent(side.trafficCoreShare)}`;
+}
+
+function calls({ counts }: Row): string {
+  if (counts?.systemCalls === undefined || counts.baselineSystemCalls === undefined) return 'not counted';
+  return `${counts.systemCalls.toFixed(3)} (C ${counts.baselineSystemCalls.toFixed(3)})`;
+}
+
+function memoryLine(memory: MemoryResult | undefined): string {
+  if (memory === undefined) return '';
+  const mib = (bytes: number) => `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
+  return (
+    `memory: ${memory.packets} packets through the batch path at ${memory.nanosecondsPerPacket.toFixed(0)} ns each; ` +
+    `resident ${mib(Math.min(...memory.samples))} to ${mib(Math.max(...memory.samples))}, ` +
+    `growth after the second tenth ${mib(memory.growth)}: ${memory.flat ? 'flat' : 'NOT FLAT'}`
+  );
+}
+
+function fixed(value: number): string {
+  return value >= 10 ? value.toFixed(1) : value.toFixed(2);
+}
+
+function commit(): string {
+  try {
+    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).trim();
+  } catch {
+    return 'unknown';
+  }
+}

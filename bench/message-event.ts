@@ -1,0 +1,30 @@
+import type { Operation } from './lib/operation';
+
+/** The 'message' event, with Buffers that the listener owns. */
+export const messageEvent: Operation = {
+  name: "'message' event",
+  baseline: 'poll_read_loop',
+  baselineName: 'poll+read',
+  traffic: 'flood',
+  sizes: [64, 1400],
+  packets: 100_000,
+  rounds: 20,
+  target: { speedAtLeast: 0.65 },
+  prepare(tun) {
+    let left = 0;
+    let done: (value: undefined) => void;
+    tun.pause();
+    tun.on('message', () => {
+      left -= 1;
+      if (left > 0) return;
+      tun.pause();
+      done(undefined);
+    });
+    return (packets) =>
+      new Promise((resolve) => {
+        left = packets;
+        done = resolve;
+        tun.resume();
+      });
+  },
+};

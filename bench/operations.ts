@@ -1,0 +1,19 @@
+import { batchEvent } from './batch-event';
+import type { Operation } from './lib/operation';
+import { messageEvent } from './message-event';
+import { openConfigure } from './open-configure';
+import { recvmmsg } from './recvmmsg';
+import { roundTrip } from './round-trip';
+import { sendBursts } from './send-bursts';
+import { sendmmsg } from './sendmmsg';
+
+/** In the order of the table. */
+export const operations: readonly Operation[] = [
+  recvmmsg,
+  batchEvent,
+  messageEvent,
+  sendmmsg,
+  sendBursts,
+  roundTrip,
+  openConfigure,
+];

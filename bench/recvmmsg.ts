@@ -1,0 +1,25 @@
+import { constants, PacketBatch } from 'tunsock';
+import type { Operation } from './lib/operation';
+
+/** recvmmsg() of 64 packets at a time. */
+export const recvmmsg: Operation = {
+  name: 'recvmmsg',
+  baseline: 'read_loop',
+  baselineName: 'read',
+  traffic: 'queued',
+  sizes: [64, 1400],
+  packets: 8192,
+  rounds: 80,
+  target: { speedAtLeast: 0.95 },
+  prepare(tun) {
+    const batch = new PacketBatch();
+    return (packets) => {
+      for (let left = packets; left > 0; ) {
+        const received = tun.recvmmsg(batch, constants.MSG_DONTWAIT);
+        if (received === 0) throw new Error(`${left} packets are missing`);
+        left -= received;
+      }
+      return undefined;
+    };
+  },
+};

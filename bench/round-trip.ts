@@ -1,0 +1,34 @@
+import type { Operation } from './lib/operation';
+
+/** A packet comes in as a 'message', and goes back by send() with its IPv4 addresses swapped. */
+export const roundTrip: Operation = {
+  name: 'round trip',
+  baseline: 'echo_loop',
+  baselineName: 'poll+read+write',
+  traffic: 'ping',
+  sizes: [64],
+  packets: 4000,
+  rounds: 40,
+  target: { timeAtMost: 1.5 },
+  prepare(tun) {
+    let left = 0;
+    let done: (value: undefined) => void;
+    tun.pause();
+    tun.on('message', (packet) => {
+      const source = packet.readUInt32BE(12);
+      packet.copyWithin(12, 16, 20);
+      packet.writeUInt32BE(source, 16);
+      tun.send(packet);
+      left -= 1;
+      if (left > 0) return;
+      tun.pause();
+      done(undefined);
+    });
+    return (packets) =>
+      new Promise((resolve) => {
+        left = packets;
+        done = resolve;
+        tun.resume();
+      });
+  },
+};

@@ -1,0 +1,71 @@
+/**
+ * `npm run bench -- [--quick] [--only <text>] [--save]`: each operation against its C loop, in a network namespace of its
+ * own. --quick takes less than a minute; --only picks operations by name; --save also writes docs/bench.svg.
+ */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { chart } from './lib/chart';
+import { measure } from './lib/measure';
+import { newReport, ratio, table, title } from './lib/report';
+import { Stage } from './lib/stage';
+import { memory } from './memory';
+import { operations } from './operations';
+
+const ROOT = join(__dirname, '..', '..');
+const INSIDE = 'TUNSOCK_BENCH_INSIDE';
+const QUICK_ROUNDS = 10;
+const MEMORY_PACKETS = 10_000_000;
+const QUICK_MEMORY_PACKETS = 1_000_000;
+
+/** Runs this program again where it can't touch the host's network. */
+function isolate(): number {
+  const namespaces = process.getuid?.() === 0 ? '-n' : '-Urn';
+  const { status, error } = spawnSync('unshare', [namespaces, process.execPath, ...process.argv.slice(1)], {
+    stdio: 'inherit',
+    env: { ...process.env, [INSIDE]: '1' },
+  });
+  if (error !== undefined) throw error;
+  return status ?? 1;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      quick: { type: 'boolean', default: false },
+      only: { type: 'string' },
+      save: { type: 'boolean', default: false },
+    },
+  });
+  const wanted = (name: string) => values.only === undefined || name.includes(values.only);
+  const report = newReport(values.quick);
+  const started = performance.now();
+  const progress = (text: string) =>
+    console.log(`${((performance.now() - started) / 1000).toFixed(0).padStart(4)} s  ${text}`);
+
+  await using stage = new Stage();
+  for (const operation of operations.filter(({ name }) => wanted(name))) {
+    for (const size of operation.sizes) {
+      const rounds = values.quick ? QUICK_ROUNDS : operation.rounds;
+      const row = await measure(stage, operation, size, rounds);
+      report.rows.push(row);
+      progress(`${title(row)}: ${ratio(row)}`);
+    }
+  }
+  if (wanted('memory')) {
+    report.memory = await memory(stage, values.quick ? QUICK_MEMORY_PACKETS : MEMORY_PACKETS, progress);
+  }
+
+  console.log(`\n${report.machine}\n\n${table(report)}`);
+  if (values.quick)
+    console.log(`\n--quick: ${QUICK_ROUNDS} rounds of each, ${QUICK_MEMORY_PACKETS} packets for memory`);
+  const results = join(ROOT, 'bench', 'results');
+  mkdirSync(results, { recursive: true });
+  writeFileSync(join(results, 'latest.json'), `${JSON.stringify(report, undefined, 2)}\n`);
+  writeFileSync(join(results, 'latest.svg'), chart(report));
+  if (values.save) writeFileSync(join(ROOT, 'docs', 'bench.svg'), chart(report));
+}
+
+if (process.env[INSIDE] === undefined) process.exitCode = isolate();
+else void main();

@@ -1,0 +1,22 @@
+import { PacketBatch } from 'tunsock';
+import type { Operation } from './lib/operation';
+
+/** sendmmsg() of 64 packets at a time. */
+export const sendmmsg: Operation = {
+  name: 'sendmmsg',
+  baseline: 'write_loop',
+  baselineName: 'write',
+  traffic: 'none',
+  sizes: [64, 1400],
+  packets: 64 * 256,
+  rounds: 40,
+  target: { speedAtLeast: 0.95 },
+  prepare(tun, packet) {
+    const batch = new PacketBatch();
+    while (batch.length < batch.capacity) batch.push(packet);
+    return (packets) => {
+      for (let left = packets; left > 0; ) left -= tun.sendmmsg(batch);
+      return undefined;
+    };
+  },
+};
