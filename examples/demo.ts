@@ -51,7 +51,9 @@ async function main(): Promise<void> {
   const { received, sent } = tun.stats();
   tun.close();
   const failed = results.filter(([, passed]) => !passed).length;
-  console.log(`received ${received.packets} packets (${received.bytes} bytes), sent ${sent.packets} (${sent.bytes} bytes)`);
+  console.log(
+    `received ${received.packets} packets (${received.bytes} bytes), sent ${sent.packets} (${sent.bytes} bytes)`,
+  );
   console.log(`${results.length - failed} of ${results.length} worked`);
   process.exitCode = failed === 0 ? 0 : 1;
 }
@@ -113,7 +115,9 @@ async function truncate(tun: TunSocket): Promise<boolean> {
     const { bytes, size, flags } = tun.recvmsg(room);
     // The kernel has words of its own to say on a new interface, over IPv6.
     if (layoutOf(room.subarray(0, bytes))?.version !== 4) continue;
-    console.log(`  received ${bytes} of ${size} bytes${(flags & constants.MSG_TRUNC) !== 0 ? ', MSG_TRUNC' : ''}`);
+    console.log(
+      `  received ${bytes} of ${size} bytes${(flags & constants.MSG_TRUNC) !== 0 ? ', MSG_TRUNC' : ''}`,
+    );
     socket.close();
     return bytes === 100 && size === 1028 && (flags & constants.MSG_TRUNC) !== 0;
   }

@@ -129,5 +129,8 @@ export function describePacket(packet: Buffer): string {
 function addressText(address: Buffer): string {
   if (address.length === 4) return [...address].join('.');
   const words = Array.from({ length: 8 }, (_, index) => address.readUInt16BE(index * 2).toString(16));
-  return words.join(':').replace(/\b0(:0)+\b/, ':').replace(/:{3,}/, '::');
+  return words
+    .join(':')
+    .replace(/\b0(:0)+\b/, ':')
+    .replace(/:{3,}/, '::');
 }

@@ -10,10 +10,14 @@ export function enterOwnNamespace(): void {
     Netns.create().enter();
   } catch (error) {
     if ((error as SystemError).code !== 'EPERM' || process.env.TUNSOCK_UNSHARED !== undefined) throw error;
-    const { status, error: failure } = spawnSync('unshare', ['-Urn', process.execPath, ...process.argv.slice(1)], {
-      stdio: 'inherit',
-      env: { ...process.env, TUNSOCK_UNSHARED: '1' },
-    });
+    const { status, error: failure } = spawnSync(
+      'unshare',
+      ['-Urn', process.execPath, ...process.argv.slice(1)],
+      {
+        stdio: 'inherit',
+        env: { ...process.env, TUNSOCK_UNSHARED: '1' },
+      },
+    );
     if (failure !== undefined) throw failure;
     if (status !== 0) console.error('Where unprivileged user namespaces are switched off, run this as root.');
     process.exit(status ?? 1);

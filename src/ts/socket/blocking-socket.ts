@@ -112,16 +112,11 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
     flagBits('flags', flags);
     this.assertOpen();
     if (this.takeKeptBatch(batch) > 0) return batch.length;
-    batch.length = this.#blocking(
-      'recvmmsg',
-      flags,
-      this.#receiveTimeout,
-      (timeout) => {
-        const { memory, capacity, slot } = batch;
-        const received = this.#handle.receiveBatch(memory, capacity, slot, capacity, flags, timeout);
-        return received === EAGAIN && (flags & MSG_DONTWAIT) !== 0 ? 0 : received;
-      },
-    );
+    batch.length = this.#blocking('recvmmsg', flags, this.#receiveTimeout, (timeout) => {
+      const { memory, capacity, slot } = batch;
+      const received = this.#handle.receiveBatch(memory, capacity, slot, capacity, flags, timeout);
+      return received === EAGAIN && (flags & MSG_DONTWAIT) !== 0 ? 0 : received;
+    });
     return batch.length;
   }
 
@@ -167,7 +162,12 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
   /** @internal Moves such packets into `batch`; how many. */
   protected abstract takeKeptBatch(batch: PacketBatch): number;
 
-  #blocking(syscall: string, flags: number, limit: number | undefined, attempt: (timeoutMs: number) => number): number {
+  #blocking(
+    syscall: string,
+    flags: number,
+    limit: number | undefined,
+    attempt: (timeoutMs: number) => number,
+  ): number {
     const waits = (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) === 0;
     const deadline = waits && limit !== undefined ? performance.now() + limit : Number.POSITIVE_INFINITY;
     for (;;) {

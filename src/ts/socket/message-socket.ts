@@ -65,7 +65,8 @@ export abstract class MessageSocket extends BlockingSocket {
     super(setup.handle, setup.receiveTimeout);
     this.#queue = new SendQueue(
       {
-        sendBatch: (batch, start, timeout) => this.sendBatch(batch, timeout === 0 ? MSG_DONTWAIT : 0, start, timeout),
+        sendBatch: (batch, start, timeout) =>
+          this.sendBatch(batch, timeout === 0 ? MSG_DONTWAIT : 0, start, timeout),
         sendError: (errno) => this.ioError(errno, 'send'),
         failed: (error) => process.nextTick(() => this.emit('error', error)),
       },
@@ -259,7 +260,11 @@ export abstract class MessageSocket extends BlockingSocket {
     if (this.#queue.blocked !== wasBlocked) this.#watch();
   }
 
-  #sendRefusal(views: readonly Uint8Array[], size: number, callback: SendCallback | undefined): Error | undefined {
+  #sendRefusal(
+    views: readonly Uint8Array[],
+    size: number,
+    callback: SendCallback | undefined,
+  ): Error | undefined {
     if (size > MAX_SEND) return this.ioError(EMSGSIZE, 'send');
     return this.#queue.push(views, size, callback) ? undefined : this.ioError(ENOBUFS, 'send');
   }
@@ -285,9 +290,8 @@ export abstract class MessageSocket extends BlockingSocket {
   /** What the loop waits for follows from who listens. */
   #hearListeners(): void {
     const changed = () => this.#listenersChanged();
-    const emitter: EventEmitter = this;
-    emitter.on('newListener', changed);
-    emitter.on('removeListener', changed);
+    (this as EventEmitter).on('newListener', changed);
+    (this as EventEmitter).on('removeListener', changed);
   }
 
   #listenersChanged(): this {
@@ -335,13 +339,14 @@ export abstract class MessageSocket extends BlockingSocket {
   #onPackets(count: number): void {
     const inbox = sharedInbox();
     const wanted = this.listenerCount('message') > 0 || this.#received.waiting > 0;
+    const waited = this.#received.waiting > 0;
     const owned = wanted ? this.#own(inbox, count) : [];
     inbox.length = count;
     try {
-      this.emit('batch', inbox);
+      if (!this.#paused) this.emit('batch', inbox);
     } finally {
       this.#received.deliver(owned);
-      this.#watch();
+      if (waited) this.#watch();
     }
   }
 
@@ -373,9 +378,11 @@ export abstract class MessageSocket extends BlockingSocket {
     this.#closed = true;
     this.#removeAbortListener?.();
     const reason = error ?? closedError('the socket');
+    // Who waits in receive() gets the error there, and need not listen for it too.
+    const silent = error === undefined || (this.#received.waiting > 0 && this.listenerCount('error') === 0);
     this.#queue.abandon(reason);
     this.#received.abandon(reason);
-    if (error !== undefined) process.nextTick(() => this.emit('error', error));
+    if (!silent) process.nextTick(() => this.emit('error', error));
     process.nextTick(() => this.emit('close'));
   }
 
@@ -387,5 +394,4 @@ export abstract class MessageSocket extends BlockingSocket {
     signal.addEventListener('abort', onAbort, { once: true });
     this.#removeAbortListener = () => signal.removeEventListener('abort', onAbort);
   }
-
 }

@@ -69,7 +69,8 @@ export class TunSocket extends MessageSocket {
     const name = deviceName(handle);
     const netns = handle.networkNamespace();
     // A kernel before 5.2, or a namespace of others: then it is taken to be this thread's.
-    const index = netns < 0 ? watchedIndex(handle, name) : inNamespace(netns, () => watchedIndex(handle, name));
+    const index =
+      netns < 0 ? watchedIndex(handle, name) : inNamespace(netns, () => watchedIndex(handle, name));
     return new TunSocket({ ...setupOf(tunConfig({}), handle), name, index });
   }
 
@@ -194,7 +195,10 @@ function attachFlags(config: TunConfig): number {
 }
 
 /** Throws what opening failed with; the hint says what to do about the usual causes. */
-function opened(result: SocketHandle | Failure, context: (syscall: string) => SystemErrorContext): SocketHandle {
+function opened(
+  result: SocketHandle | Failure,
+  context: (syscall: string) => SystemErrorContext,
+): SocketHandle {
   if (!('syscall' in result)) return result;
   const { error, syscall } = result;
   throw systemError(error, syscall, { ...context(syscall), hint: openHints.get(`${syscall} ${error}`) });

@@ -24,11 +24,15 @@ struct LinkRequest {
   ifinfomsg link;
 };
 
-/// Lets through RTM_NEWLINK and RTM_DELLINK of one interface, and every other kind (errors). BPF loads are big-endian
-/// and netlink is in host order, so the constants are turned.
+/// Lets through RTM_NEWLINK and RTM_DELLINK of one interface, and every other kind (errors). BPF loads are
+/// big-endian and netlink is in host order, so the constants are turned.
 SysResult AttachFilter(int fd, uint32_t index) {
-  const auto load_half = [](size_t at) { return sock_filter(BPF_STMT(BPF_LD | BPF_H | BPF_ABS, static_cast<uint32_t>(at))); };
-  const auto load_word = [](size_t at) { return sock_filter(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(at))); };
+  const auto load_half = [](size_t at) {
+    return sock_filter(BPF_STMT(BPF_LD | BPF_H | BPF_ABS, static_cast<uint32_t>(at)));
+  };
+  const auto load_word = [](size_t at) {
+    return sock_filter(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(at)));
+  };
   sock_filter code[] = {
       load_half(offsetof(nlmsghdr, nlmsg_type)),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWLINK), 1, 0),
@@ -56,9 +60,8 @@ SysResult LinkWatch::Open(uint32_t index, LinkWatch* watch) {
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
   address.nl_groups = RTMGRP_LINK;
-  result = CallOnce([&] {
-    return ::bind(opened.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  });
+  result = CallOnce(
+      [&] { return ::bind(opened.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address); });
   if (result < 0) return result;
   // The state to begin with: only changes from it are news.
   result = opened.Ask();
@@ -79,7 +82,8 @@ SysResult LinkWatch::Ask() const {
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
   return RetryOnSignal([&] {
-    return ::sendto(fd(), &request, sizeof request, 0, reinterpret_cast<const sockaddr*>(&kernel), sizeof kernel);
+    return ::sendto(fd(), &request, sizeof request, 0, reinterpret_cast<const sockaddr*>(&kernel),
+                    sizeof kernel);
   });
 }
 
@@ -88,7 +92,8 @@ SysResult LinkWatch::Drain() {
   alignas(nlmsghdr) uint8_t buffer[16384];
   for (int reads = 0; reads < kMaxReads; ++reads) {
     // MSG_TRUNC: a message that is longer than the buffer still starts with all that is read here.
-    const SysResult result = RetryOnSignal([&] { return ::recv(fd(), buffer, sizeof buffer, MSG_DONTWAIT | MSG_TRUNC); });
+    const SysResult result =
+        RetryOnSignal([&] { return ::recv(fd(), buffer, sizeof buffer, MSG_DONTWAIT | MSG_TRUNC); });
     if (result == -EAGAIN) break;
     // Messages were lost, so the state is asked for; the answer is the next read.
     if (result == -ENOBUFS && Ask() >= 0) continue;
@@ -110,7 +115,8 @@ void LinkWatch::Take(const uint8_t* bytes, size_t length) {
   if (length < sizeof message) return;
   std::memcpy(&message, bytes, sizeof message);
   if (static_cast<uint32_t>(message.link.ifi_index) != index_) return;
-  // A bridge port that leaves its bridge is told as RTM_DELLINK too, of the bridge's family: it is still there.
+  // A bridge port that leaves its bridge is told as RTM_DELLINK too, of the bridge's family: it is still
+  // there.
   if (header.nlmsg_type == RTM_DELLINK) {
     if (message.link.ifi_family == AF_UNSPEC) state_ = {};
   } else if (header.nlmsg_type == RTM_NEWLINK) {

@@ -13,9 +13,9 @@ struct LinkState {
   bool present = false;  // false: deleted, or moved to another namespace
 };
 
-/// Hears when one interface goes up, goes down or goes away: an rtnetlink socket whose filter lets through only that
-/// interface's messages, so that many watches cost nothing. It hears of the network namespace that it was opened in.
-/// rtnetlink(7), net/core/rtnetlink.c.
+/// Hears when one interface goes up, goes down or goes away: an rtnetlink socket whose filter lets through
+/// only that interface's messages, so that many watches cost nothing. It hears of the network namespace that
+/// it was opened in. rtnetlink(7), net/core/rtnetlink.c.
 class LinkWatch {
  public:
   /// Watches interface `index` of the calling thread's namespace. `watch` changes only when all went well.
