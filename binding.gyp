@@ -5,17 +5,23 @@
       ['OS=="linux"', {
         'sources': [
           'src/native/module.cc',
+          'src/native/binding/device_binding.cc',
           'src/native/binding/link_binding.cc',
           'src/native/binding/netns_binding.cc',
+          'src/native/binding/poller.cc',
+          'src/native/binding/socket_handle.cc',
+          'src/native/core/device/tun_device.cc',
+          'src/native/core/host/link_watch.cc',
           'src/native/core/host/ip_address.cc',
           'src/native/core/host/netlink_message.cc',
           'src/native/core/host/netlink_socket.cc',
           'src/native/core/host/netns.cc',
           'src/native/core/host/rtnetlink.cc',
+          'src/native/core/io/tun_io.cc',
         ],
         'include_dirs': ['src/native', '<!(node -p "require(\'node-addon-api\').include_dir")'],
         'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NAPI_DISABLE_CPP_EXCEPTIONS'],
-        'cflags_cc': ['-std=c++17', '-O3', '-Wall', '-Wextra', '-Wshadow', '-fno-exceptions', '-fvisibility=hidden'],
+        'cflags_cc': ['-std=c++17', '-O3', '-Wall', '-Wextra', '-fno-exceptions', '-fvisibility=hidden'],
         'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],
       }, {
         # Nothing to build elsewhere: importing works, opening says that Linux is needed.

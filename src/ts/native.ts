@@ -1,19 +1,80 @@
 import { join } from 'node:path';
-import load from 'node-gyp-build';
+import load = require('node-gyp-build');
 
-/**
- * The typed face of the addon (src/native/binding). Its functions return a count or a negative errno, or the
- * data named here; they never make errors themselves. Arguments are validated before they get here.
- */
-export interface NativeBinding extends HostBinding {
-  // biome-ignore lint/suspicious/noExplicitAny: filled in by each binding
-  [name: string]: any;
+/** What a SocketHandle tells its socket, as the first argument of onEvent(kind, value). */
+export const enum NativeEvent {
+  /** `value` packets are in the inbox; or a negative errno. */
+  Readable = 0,
+  /** There may be room to send. */
+  Writable = 1,
+  /** `value` is a negative errno; the watch has stopped. */
+  Error = 2,
+  /** `value` is LINK_PRESENT and LINK_UP. */
+  Link = 3,
+}
+export const LINK_PRESENT = 1;
+export const LINK_UP = 2;
+
+/** What watch() can wait for (uv_poll_event). */
+export const READABLE = 1;
+export const WRITABLE = 2;
+
+/** A descriptor, what moves its packets, and its place in the event loop (src/native/binding/socket_handle.h). */
+export interface SocketHandle {
+  /** The descriptor; -1 once closed. */
+  readonly fd: number;
+  /** `details` receives [copied, size, flags, protocol]. Waits `timeoutMs` at most. */
+  receive(views: Uint8Array | readonly Uint8Array[], flags: number, timeoutMs: number, details: Uint32Array): number;
+  send(views: Uint8Array | readonly Uint8Array[], flags: number, timeoutMs: number): number;
+  /** At most `limit` packets. */
+  receiveBatch(
+    memory: ArrayBuffer,
+    capacity: number,
+    slot: number,
+    limit: number,
+    flags: number,
+    timeoutMs: number,
+  ): number;
+  sendBatch(
+    memory: ArrayBuffer,
+    capacity: number,
+    slot: number,
+    start: number,
+    end: number,
+    flags: number,
+    timeoutMs: number,
+  ): number;
+  /** Who hears events, and the packed batch that packets go to before NativeEvent.Readable. Both are held weakly. */
+  listen(onEvent: (kind: NativeEvent, value: number) => void, inbox: ArrayBuffer, capacity: number): number;
+  /** Makes ready to hear of interface `index` of the network namespace that this thread is in. */
+  watchLink(index: number): number;
+  /** READABLE | WRITABLE, at most `limit` packets a wake-up, and whether to hear of the interface. */
+  watch(events: number, limit: number, link: boolean): number;
+  setRef(ref: boolean): void;
+  /** Fills ten counters: packets, bytes, truncated, would-block, errors; received first, then sent. */
+  stats(counters: Float64Array): number;
+  /** The error that the descriptor is in, or 0. */
+  pendingError(): number;
+  close(): void;
+  /** An ioctl of a tun device that takes or gives an int, by name; what it gives, or 0. */
+  control(request: string, value: number): number;
+  setQueue(attached: boolean): number;
+  name(): string | number;
+  /** IFF_* as the kernel granted them. */
+  flags(): number;
+  /** A descriptor of the device's network namespace, which the caller owns. */
+  networkNamespace(): number;
 }
 
 /** A step of several that failed: a negative errno, and the system call that gave it. */
 export interface Failure {
   error: number;
   syscall: string;
+}
+
+interface DeviceBinding {
+  openTun(path: string, name: string, flags: number): SocketHandle | Failure;
+  adoptTun(fd: number): SocketHandle | Failure;
 }
 
 /** The host's network (src/native/core/host). */
@@ -98,6 +159,12 @@ export interface Rtnetlink {
   listNeighbours(index: number): { address: string; mac: string; state: number }[] | number;
 }
 
+/**
+ * The typed face of the addon (src/native/binding). Its functions return a count or a negative errno, or the
+ * data named here; they never make errors themselves. Arguments are validated before they get here.
+ */
+export type NativeBinding = DeviceBinding & HostBinding;
+
 let binding: NativeBinding | undefined;
 
 /**
@@ -114,9 +181,7 @@ export function native(): NativeBinding {
 function loadBinding(): NativeBinding {
   if (process.platform !== 'linux') {
     throw Object.assign(
-      new Error(
-        `tunsock needs Linux: TUN/TAP devices and packet sockets as it uses them don't exist on ${process.platform}`,
-      ),
+      new Error(`tunsock needs Linux: there are no TUN/TAP devices and packet sockets as it uses them on ${process.platform}`),
       { code: 'ERR_TUNSOCK_PLATFORM' },
     );
   }

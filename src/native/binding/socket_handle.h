@@ -25,8 +25,7 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   ~SocketHandle() override;
 
   /// Makes a handle that owns what it is given. `tun` is null for a packet socket, whose descriptor is then `fd`.
-  static Napi::Object Create(Napi::Env env, UniqueFd fd, std::unique_ptr<TunDevice> tun, std::unique_ptr<PacketIo> io,
-                             std::unique_ptr<LinkWatch> link);
+  static Napi::Object Create(Napi::Env env, UniqueFd fd, std::unique_ptr<TunDevice> tun, std::unique_ptr<PacketIo> io);
 
  private:
   /// What the loop has to say, as the first argument of JavaScript's onEvent(kind, value).
@@ -43,9 +42,11 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   Napi::Value ReceiveBatch(const Napi::CallbackInfo& info);
   Napi::Value SendBatch(const Napi::CallbackInfo& info);
   Napi::Value Listen(const Napi::CallbackInfo& info);
+  Napi::Value WatchLink(const Napi::CallbackInfo& info);
   Napi::Value Watch(const Napi::CallbackInfo& info);
   Napi::Value SetRef(const Napi::CallbackInfo& info);
   Napi::Value Stats(const Napi::CallbackInfo& info);
+  Napi::Value PendingError(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
   Napi::Value Control(const Napi::CallbackInfo& info);
   Napi::Value SetQueue(const Napi::CallbackInfo& info);
@@ -72,6 +73,7 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   Napi::FunctionReference on_event_;
   Napi::Reference<Napi::ArrayBuffer> inbox_;
   uint32_t inbox_capacity_ = 0;
+  uint32_t limit_ = 0;
   bool held_ = false;
 };
 

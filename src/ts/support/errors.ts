@@ -91,6 +91,13 @@ export function closedError(what: string): Error {
   return withCode(new Error(`${what} is closed`), 'ERR_SOCKET_CLOSED');
 }
 
+/** What an aborted operation throws: named and coded as Node's own, with the signal's reason as its cause. */
+export function abortError(signal: AbortSignal): Error {
+  const error = new Error('The operation was aborted', { cause: signal.reason });
+  error.name = 'AbortError';
+  return withCode(error, 'ABORT_ERR');
+}
+
 function describe(value: unknown): string {
   if (typeof value === 'string') return value.length > 80 ? `'${value.slice(0, 77)}...'` : `'${value}'`;
   if (typeof value === 'bigint') return `${value}n`;

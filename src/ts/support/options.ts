@@ -43,6 +43,16 @@ export function oneOf<T extends string>(name: string, value: unknown, values: re
   return value as T;
 }
 
+/** Flags of a system call: a 32-bit pattern of which the kernel, or what stands for it, knows the meaning. */
+export function flagBits(name: string, value: unknown): number {
+  return integer(name, value, 0, 0x7fffffff);
+}
+
+export function abortSignal(name: string, value: unknown): AbortSignal | undefined {
+  if (value !== undefined && !(value instanceof AbortSignal)) throw invalidArgType(name, 'an AbortSignal', value);
+  return value;
+}
+
 export function callback(name: string, value: unknown): void {
   if (typeof value !== 'function') throw invalidArgType(name, 'a function', value);
 }

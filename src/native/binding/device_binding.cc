@@ -1,0 +1,45 @@
+#include "binding/device_binding.h"
+
+#include <memory>
+#include <utility>
+
+#include "binding/args.h"
+#include "binding/socket_handle.h"
+#include "core/device/tun_device.h"
+
+namespace tunsock {
+namespace {
+
+Napi::Object TunHandle(Napi::Env env, TunDevice&& device) {
+  auto tun = std::make_unique<TunDevice>(std::move(device));
+  auto io = std::make_unique<TunIo>(tun->fd(), tun->framing());
+  return SocketHandle::Create(env, UniqueFd(), std::move(tun), std::move(io));
+}
+
+/// openTun(path, name, flags): a SocketHandle, or { error, syscall }.
+Napi::Value OpenTun(const Napi::CallbackInfo& info) {
+  TunDevice device;
+  const Failure failure = TunDevice::Open(StringArg(info, 0).c_str(), StringArg(info, 1),
+                                          static_cast<uint16_t>(UintArg(info, 2)), &device);
+  if (failure.error != 0) return FailureValue(info.Env(), failure);
+  return TunHandle(info.Env(), std::move(device));
+}
+
+/// adoptTun(fd): a SocketHandle that owns fd now, or { error, syscall } and fd is still the caller's.
+Napi::Value AdoptTun(const Napi::CallbackInfo& info) {
+  TunDevice device;
+  const Failure failure = TunDevice::Adopt(IntArg(info, 0), &device);
+  if (failure.error != 0) return FailureValue(info.Env(), failure);
+  return TunHandle(info.Env(), std::move(device));
+}
+
+}  // namespace
+
+void RegisterDeviceBinding(Napi::Env env, Napi::Object exports) {
+  // Each environment (main thread, Worker) has its own class.
+  env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(SocketHandle::Define(env))));
+  exports.Set("openTun", Napi::Function::New<OpenTun>(env, "openTun"));
+  exports.Set("adoptTun", Napi::Function::New<AdoptTun>(env, "adoptTun"));
+}
+
+}  // namespace tunsock

@@ -1,0 +1,10 @@
+#pragma once
+
+#include <napi.h>
+
+namespace tunsock {
+
+/// openTun, adoptTun: what makes SocketHandles of devices.
+void RegisterDeviceBinding(Napi::Env env, Napi::Object exports);
+
+}  // namespace tunsock

@@ -1,0 +1,349 @@
+#include "binding/socket_handle.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "binding/args.h"
+#include "core/sys/poll_wait.h"
+
+namespace tunsock {
+namespace {
+
+constexpr uint32_t kDetailsWords = 4;
+
+/// Bits of the value of Event::kLink.
+constexpr int kLinkPresent = 1;
+constexpr int kLinkUp = 2;
+
+/// Runs `attempt` until it does not return -EAGAIN, waiting for `poll_events` in between, `timeout_ms` in all at most.
+/// JavaScript loops over short waits, so that a Worker that is blocked here can still be terminated.
+template <typename Attempt>
+SysResult Blocking(int fd, short poll_events, int flags, int timeout_ms, Attempt attempt) {
+  const SysResult result = attempt();
+  if (result != -EAGAIN || (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) != 0) return result;
+  const SysResult ready = PollWait(fd, poll_events, timeout_ms);
+  return ready > 0 ? attempt() : -EAGAIN;
+}
+
+struct Views {
+  iovec entries[kMaxViews];
+  int count = 0;
+};
+
+/// One Uint8Array, wherever its memory is: a detached one has length 0.
+bool ReadView(napi_env env, napi_value value, iovec* view) {
+  napi_typedarray_type type = napi_int8_array;
+  const napi_status status =
+      napi_get_typedarray_info(env, value, &type, &view->iov_len, &view->iov_base, nullptr, nullptr);
+  return status == napi_ok && type == napi_uint8_array;
+}
+
+/// One view, or an array of them.
+SysResult ReadViews(napi_env env, napi_value value, Views* views) {
+  bool is_array = false;
+  napi_is_array(env, value, &is_array);
+  if (!is_array) {
+    views->count = 1;
+    return ReadView(env, value, &views->entries[0]) ? 0 : -EINVAL;
+  }
+  uint32_t length = 0;
+  napi_get_array_length(env, value, &length);
+  if (length > static_cast<uint32_t>(kMaxViews)) return -EMSGSIZE;
+  views->count = static_cast<int>(length);
+  for (uint32_t i = 0; i < length; ++i) {
+    napi_value element = nullptr;
+    if (napi_get_element(env, value, i, &element) != napi_ok || !ReadView(env, element, &views->entries[i])) {
+      return -EINVAL;
+    }
+  }
+  return 0;
+}
+
+/// The memory of a PacketBatch, from the arguments (memory, capacity, packetSize) that start at `index`.
+bool ReadBatch(const Napi::CallbackInfo& info, size_t index, Batch* batch) {
+  void* data = nullptr;
+  size_t bytes = 0;
+  if (napi_get_arraybuffer_info(info.Env(), info[index], &data, &bytes) != napi_ok) return false;
+  return batch->Map(static_cast<uint8_t*>(data), bytes, UintArg(info, index + 1), UintArg(info, index + 2));
+}
+
+/// The bytes of a small typed array that native fills or reads; null when it is not of the size.
+void* FixedArray(const Napi::CallbackInfo& info, size_t index, napi_typedarray_type wanted, size_t elements) {
+  void* data = nullptr;
+  size_t length = 0;
+  napi_typedarray_type type = napi_uint8_array;
+  const napi_status status =
+      napi_get_typedarray_info(info.Env(), info[index], &type, &length, &data, nullptr, nullptr);
+  return status == napi_ok && type == wanted && length >= elements ? data : nullptr;
+}
+
+}  // namespace
+
+Napi::Function SocketHandle::Define(Napi::Env env) {
+  return DefineClass(env, "SocketHandle",
+                     {
+                         InstanceAccessor<&SocketHandle::Fd>("fd"),
+                         InstanceMethod<&SocketHandle::Receive>("receive"),
+                         InstanceMethod<&SocketHandle::Send>("send"),
+                         InstanceMethod<&SocketHandle::ReceiveBatch>("receiveBatch"),
+                         InstanceMethod<&SocketHandle::SendBatch>("sendBatch"),
+                         InstanceMethod<&SocketHandle::Listen>("listen"),
+                         InstanceMethod<&SocketHandle::WatchLink>("watchLink"),
+                         InstanceMethod<&SocketHandle::Watch>("watch"),
+                         InstanceMethod<&SocketHandle::SetRef>("setRef"),
+                         InstanceMethod<&SocketHandle::Stats>("stats"),
+                         InstanceMethod<&SocketHandle::PendingError>("pendingError"),
+                         InstanceMethod<&SocketHandle::Close>("close"),
+                         InstanceMethod<&SocketHandle::Control>("control"),
+                         InstanceMethod<&SocketHandle::SetQueue>("setQueue"),
+                         InstanceMethod<&SocketHandle::Name>("name"),
+                         InstanceMethod<&SocketHandle::Flags>("flags"),
+                         InstanceMethod<&SocketHandle::NetworkNamespace>("networkNamespace"),
+                     });
+}
+
+SocketHandle::SocketHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<SocketHandle>(info) {}
+
+SocketHandle::~SocketHandle() { CloseAll(); }
+
+Napi::Object SocketHandle::Create(Napi::Env env, UniqueFd fd, std::unique_ptr<TunDevice> tun,
+                                  std::unique_ptr<PacketIo> io) {
+  const Napi::Object object = env.GetInstanceData<Napi::FunctionReference>()->New({});
+  SocketHandle* handle = Unwrap(object);
+  handle->fd_ = std::move(fd);
+  handle->tun_ = std::move(tun);
+  handle->io_ = std::move(io);
+  return object;
+}
+
+Napi::Value SocketHandle::Fd(const Napi::CallbackInfo& info) { return ResultValue(info.Env(), closed() ? -1 : fd()); }
+
+/// receive(views, flags, timeoutMs, details)
+Napi::Value SocketHandle::Receive(const Napi::CallbackInfo& info) {
+  if (closed()) return ResultValue(info.Env(), -EBADF);
+  Views views;
+  SysResult result = ReadViews(info.Env(), info[0], &views);
+  auto* words = static_cast<uint32_t*>(FixedArray(info, 3, napi_uint32_array, kDetailsWords));
+  if (words == nullptr) result = -EINVAL;
+  if (result < 0) return ResultValue(info.Env(), result);
+  const int flags = IntArg(info, 1);
+  PacketDetails details;
+  result = Blocking(fd(), POLLIN, flags, IntArg(info, 2),
+                    [&] { return io_->Receive(views.entries, views.count, flags, &details); });
+  if (result >= 0) {
+    words[0] = details.copied;
+    words[1] = details.size;
+    words[2] = details.flags;
+    words[3] = details.protocol;
+  }
+  return ResultValue(info.Env(), result);
+}
+
+/// send(views, flags, timeoutMs)
+Napi::Value SocketHandle::Send(const Napi::CallbackInfo& info) {
+  if (closed()) return ResultValue(info.Env(), -EBADF);
+  Views views;
+  SysResult result = ReadViews(info.Env(), info[0], &views);
+  if (result < 0) return ResultValue(info.Env(), result);
+  const int flags = IntArg(info, 1);
+  result = Blocking(fd(), POLLOUT, flags, IntArg(info, 2),
+                    [&] { return io_->Send(views.entries, views.count, flags, nullptr); });
+  return ResultValue(info.Env(), result);
+}
+
+/// receiveBatch(memory, capacity, packetSize, limit, flags, timeoutMs)
+Napi::Value SocketHandle::ReceiveBatch(const Napi::CallbackInfo& info) {
+  Batch batch;
+  if (closed()) return ResultValue(info.Env(), -EBADF);
+  if (!ReadBatch(info, 0, &batch)) return ResultValue(info.Env(), -EINVAL);
+  batch.capacity = std::min(batch.capacity, UintArg(info, 3));
+  const int flags = IntArg(info, 4);
+  return ResultValue(info.Env(), Blocking(fd(), POLLIN, flags, IntArg(info, 5),
+                                          [&] { return io_->ReceiveBatch(batch, flags); }));
+}
+
+/// sendBatch(memory, capacity, packetSize, start, end, flags, timeoutMs)
+Napi::Value SocketHandle::SendBatch(const Napi::CallbackInfo& info) {
+  Batch batch;
+  if (closed()) return ResultValue(info.Env(), -EBADF);
+  const uint32_t start = UintArg(info, 3);
+  const uint32_t end = UintArg(info, 4);
+  if (!ReadBatch(info, 0, &batch) || start > end || end > batch.capacity) return ResultValue(info.Env(), -EINVAL);
+  const int flags = IntArg(info, 5);
+  return ResultValue(info.Env(), Blocking(fd(), POLLOUT, flags, IntArg(info, 6),
+                                          [&] { return io_->SendBatch(batch, start, end, flags); }));
+}
+
+/// listen(onEvent, inboxMemory, inboxCapacity): who hears events, and where the packets of a wake-up go.
+Napi::Value SocketHandle::Listen(const Napi::CallbackInfo& info) {
+  if (async_context_ == nullptr) {
+    napi_async_init(info.Env(), nullptr, Napi::String::New(info.Env(), "TUNSOCK"), &async_context_);
+  }
+  // Weak until something is watched: the JavaScript socket holds both.
+  on_event_ = Napi::Weak(info[0].As<Napi::Function>());
+  inbox_ = Napi::Reference<Napi::ArrayBuffer>::New(info[1].As<Napi::ArrayBuffer>(), 0);
+  inbox_capacity_ = UintArg(info, 2);
+  return ResultValue(info.Env(), 0);
+}
+
+/// watchLink(index): makes ready to hear of the interface, in the calling thread's network namespace.
+Napi::Value SocketHandle::WatchLink(const Napi::CallbackInfo& info) {
+  auto link = std::make_unique<LinkWatch>();
+  const SysResult result = LinkWatch::Open(UintArg(info, 0), link.get());
+  if (result >= 0) link_ = std::move(link);
+  return ResultValue(info.Env(), result);
+}
+
+/// watch(events, limit, link): UV_READABLE | UV_WRITABLE of the socket, how many packets a wake-up reads at most, and
+/// whether to hear of the interface.
+Napi::Value SocketHandle::Watch(const Napi::CallbackInfo& info) {
+  if (closed()) return ResultValue(info.Env(), -EBADF);
+  const int events = IntArg(info, 0);
+  limit_ = std::min(UintArg(info, 1), inbox_capacity_);
+  const bool link = link_ != nullptr && info[2].ToBoolean();
+  SysResult result = socket_poller_.Start(
+      info.Env(), fd(), events,
+      [](void* self, int status, int ready) { static_cast<SocketHandle*>(self)->OnSocketEvent(status, ready); }, this);
+  if (link_ != nullptr && result >= 0) {
+    link_poller_.SetRef(false);
+    result = link_poller_.Start(
+        info.Env(), link_->fd(), link ? UV_READABLE : 0,
+        [](void* self, int status, int) { static_cast<SocketHandle*>(self)->OnLinkEvent(status); }, this);
+  }
+  SetHeld(events != 0 || link);
+  return ResultValue(info.Env(), result);
+}
+
+/// setRef(ref): whether watching the socket keeps the process alive.
+Napi::Value SocketHandle::SetRef(const Napi::CallbackInfo& info) {
+  socket_poller_.SetRef(info[0].ToBoolean());
+  return info.Env().Undefined();
+}
+
+void SocketHandle::SetHeld(bool held) {
+  if (held == held_) return;
+  held_ = held;
+  if (held) {
+    Ref();
+    on_event_.Ref();
+    inbox_.Ref();
+  } else {
+    Unref();
+    on_event_.Unref();
+    inbox_.Unref();
+  }
+}
+
+void SocketHandle::OnSocketEvent(int status, int events) {
+  const Napi::HandleScope scope(Env());
+  if (status < 0) {
+    // libuv reports every POLLERR as EBADF: the descriptor knows better.
+    const SysResult error = io_->PendingError();
+    Emit(Event::kError, error < 0 ? error : status);
+    return;
+  }
+  if ((events & UV_WRITABLE) != 0) Emit(Event::kWritable, 0);
+  if ((events & UV_READABLE) == 0 || limit_ == 0 || closed() || (socket_poller_.events() & UV_READABLE) == 0) return;
+  Batch batch;
+  const Napi::ArrayBuffer memory = inbox_.Value();
+  void* data = nullptr;
+  size_t bytes = 0;
+  napi_get_arraybuffer_info(Env(), memory, &data, &bytes);
+  SysResult result = -EINVAL;
+  if (batch.Map(static_cast<uint8_t*>(data), bytes, inbox_capacity_, 0)) {
+    batch.capacity = limit_;
+    result = io_->ReceiveBatch(batch, MSG_DONTWAIT);
+  }
+  if (result != -EAGAIN) Emit(Event::kReadable, result);
+}
+
+void SocketHandle::OnLinkEvent(int status) {
+  const Napi::HandleScope scope(Env());
+  const SysResult changed = status < 0 ? status : link_->Drain();
+  if (changed < 0) Emit(Event::kError, changed);
+  if (changed <= 0) return;
+  const LinkState& state = link_->state();
+  // Moved to another namespace, or detached from on purpose: the socket itself knows whether it still works.
+  if (!state.present && io_->PendingError() == 0) return;
+  Emit(Event::kLink, (state.present ? kLinkPresent : 0) | (state.up ? kLinkUp : 0));
+}
+
+/// Calls JavaScript as the loop does: next ticks and microtasks run after it, and what it throws is uncaught. The
+/// handle may be closed when this returns.
+void SocketHandle::Emit(Event event, SysResult value) {
+  const Napi::Env env = Env();
+  const napi_value arguments[] = {ResultValue(env, static_cast<SysResult>(event)), ResultValue(env, value)};
+  napi_value result = nullptr;
+  const napi_status status =
+      napi_make_callback(env, async_context_, Value(), on_event_.Value(), 2, arguments, &result);
+  if (status != napi_pending_exception) return;
+  napi_value error = nullptr;
+  if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
+}
+
+/// stats(counters): a Float64Array of ten, received and then sent, in the order of IoStats::Direction.
+Napi::Value SocketHandle::Stats(const Napi::CallbackInfo& info) {
+  auto* counters = static_cast<double*>(FixedArray(info, 0, napi_float64_array, 10));
+  if (closed() || counters == nullptr) return ResultValue(info.Env(), -EBADF);
+  for (const IoStats::Direction* direction : {&io_->stats().received, &io_->stats().sent}) {
+    for (const uint64_t counter : {direction->packets, direction->bytes, direction->truncated,
+                                   direction->would_block, direction->errors}) {
+      *counters++ = static_cast<double>(counter);
+    }
+  }
+  return ResultValue(info.Env(), 0);
+}
+
+/// pendingError(): what is wrong with the descriptor, as a negative errno, or 0.
+Napi::Value SocketHandle::PendingError(const Napi::CallbackInfo& info) {
+  return ResultValue(info.Env(), closed() ? -EBADF : io_->PendingError());
+}
+
+Napi::Value SocketHandle::Close(const Napi::CallbackInfo& info) {
+  SetHeld(false);
+  CloseAll();
+  return info.Env().Undefined();
+}
+
+void SocketHandle::CloseAll() {
+  socket_poller_.Close();
+  link_poller_.Close();
+  if (async_context_ != nullptr) napi_async_destroy(Env(), std::exchange(async_context_, nullptr));
+  io_.reset();
+  link_.reset();
+  tun_.reset();
+  fd_.reset();
+}
+
+/// control(request, value)
+Napi::Value SocketHandle::Control(const Napi::CallbackInfo& info) {
+  return ResultValue(info.Env(),
+                     tun_ == nullptr ? -EBADF : tun_->Control(StringArg(info, 0), IntArg(info, 1)));
+}
+
+/// setQueue(attached)
+Napi::Value SocketHandle::SetQueue(const Napi::CallbackInfo& info) {
+  return ResultValue(info.Env(), tun_ == nullptr ? -EBADF : tun_->SetQueue(info[0].ToBoolean()));
+}
+
+/// name(): the interface's name, or a negative errno.
+Napi::Value SocketHandle::Name(const Napi::CallbackInfo& info) {
+  std::string name;
+  const SysResult result = tun_ == nullptr ? -EBADF : tun_->Name(&name);
+  if (result < 0) return ResultValue(info.Env(), result);
+  return Napi::String::New(info.Env(), name);
+}
+
+/// flags(): IFF_* as the kernel granted them.
+Napi::Value SocketHandle::Flags(const Napi::CallbackInfo& info) {
+  return ResultValue(info.Env(), tun_ == nullptr ? -EBADF : static_cast<SysResult>(tun_->flags()));
+}
+
+/// networkNamespace(): a descriptor that the caller owns, or a negative errno.
+Napi::Value SocketHandle::NetworkNamespace(const Napi::CallbackInfo& info) {
+  return ResultValue(info.Env(), tun_ == nullptr ? -EBADF : tun_->NetworkNamespace());
+}
+
+}  // namespace tunsock

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/sys/sys_result.h"
+#include "core/sys/unique_fd.h"
+
+namespace tunsock {
+
+/// What became of an interface.
+struct LinkState {
+  bool up = false;       // IFF_UP
+  bool present = false;  // false: deleted, or moved to another namespace
+};
+
+/// Hears when one interface goes up, goes down or goes away: an rtnetlink socket whose filter lets through only that
+/// interface's messages, so that many watches cost nothing. It hears of the network namespace that it was opened in.
+/// rtnetlink(7), net/core/rtnetlink.c.
+class LinkWatch {
+ public:
+  /// Watches interface `index` of the calling thread's namespace. `watch` changes only when all went well.
+  static SysResult Open(uint32_t index, LinkWatch* watch);
+
+  [[nodiscard]] int fd() const { return fd_.get(); }
+  [[nodiscard]] const LinkState& state() const { return state_; }
+
+  /// Takes in what is queued, never blocks. Returns 1 when state() changed, 0 when not, or a negative errno.
+  SysResult Drain();
+
+ private:
+  /// Asks for the interface; the answer comes in by Drain.
+  SysResult Ask() const;
+  void Take(const uint8_t* bytes, size_t length);
+
+  UniqueFd fd_;
+  uint32_t index_ = 0;
+  LinkState state_;
+};
+
+}  // namespace tunsock

@@ -1,0 +1,78 @@
+import { MSG_TRUNC } from '../support/constants';
+import type { MessageInfo } from '../support/types';
+import { PacketBatch } from './packet-batch';
+
+/** A packet that its holder owns, and what is known of it. */
+export interface OwnedPacket {
+  packet: Buffer;
+  info: MessageInfo;
+}
+
+const INBOX_PACKETS = 64;
+const INBOX_BYTES = 512 * 1024;
+
+/** The most bytes that packets share one piece of memory in: what keeping one small packet can hold on to. */
+const SHARED_BYTES = 32 * 1024;
+
+let inbox: PacketBatch | undefined;
+
+/**
+ * Where the packets of one wake-up go, before they are handed out. One for all sockets of this thread: it is read out
+ * before the loop can fill it again.
+ */
+export function sharedInbox(): PacketBatch {
+  inbox ??= PacketBatch.packed(INBOX_PACKETS, INBOX_BYTES);
+  return inbox;
+}
+
+/** Copies the packets of a packed batch out of it, several to one piece of memory. */
+export function ownPackets(batch: PacketBatch): OwnedPacket[] {
+  const { buffer, offsets, lengths, sizes, flags, protocols, length } = batch;
+  const owned: OwnedPacket[] = new Array(length);
+  for (let first = 0; first < length; ) {
+    const start = offsets[first] as number;
+    let end = start + (lengths[first] as number);
+    let after = first + 1;
+    while (after < length && (offsets[after] as number) + (lengths[after] as number) - start <= SHARED_BYTES) {
+      end = (offsets[after] as number) + (lengths[after] as number);
+      after += 1;
+    }
+    const memory = Buffer.allocUnsafeSlow(end - start);
+    buffer.copy(memory, 0, start, end);
+    for (let index = first; index < after; index++) {
+      const at = (offsets[index] as number) - start;
+      const bytes = lengths[index] as number;
+      owned[index] = {
+        packet: memory.subarray(at, at + bytes),
+        info: { size: sizes[index] as number, bytes, flags: flags[index] as number, protocol: protocols[index] as number },
+      };
+    }
+    first = after;
+  }
+  return owned;
+}
+
+/** Scatters an owned packet into `views` as recvmsg does. */
+export function scatter(owned: OwnedPacket, views: readonly Uint8Array[], flags: number): MessageInfo {
+  const { packet, info } = owned;
+  let copied = 0;
+  for (const view of views) {
+    copied += packet.copy(view, 0, copied);
+    if (copied === packet.length) break;
+  }
+  const cut = copied < info.size;
+  return { ...info, bytes: (flags & MSG_TRUNC) !== 0 ? info.size : copied, flags: cut ? info.flags | MSG_TRUNC : info.flags };
+}
+
+/** Moves owned packets from the front of `backlog` into `batch` as recvmmsg does. */
+export function refill(batch: PacketBatch, backlog: OwnedPacket[]): number {
+  batch.clear();
+  while (backlog.length > 0 && batch.length < batch.capacity) {
+    const { packet, info } = backlog.shift() as OwnedPacket;
+    const index = batch.append([packet.subarray(0, batch.packetSize)], Math.min(packet.length, batch.packetSize));
+    batch.sizes[index] = info.size;
+    batch.flags[index] = info.size > batch.packetSize ? info.flags | MSG_TRUNC : info.flags;
+    batch.protocols[index] = info.protocol;
+  }
+  return batch.length;
+}

@@ -1,0 +1,23 @@
+import { systemError } from '../support/errors';
+
+/** Native results that sockets act on (errno(3), negative). */
+export const EIO = -5;
+export const EAGAIN = -11;
+export const EBADFD = -77;
+export const EMSGSIZE = -90;
+export const ENETDOWN = -100;
+export const ENOBUFS = -105;
+
+const hints = new Map<number, string>([
+  [EAGAIN, 'nothing is queued, or there is no room, and the call was not to wait longer'],
+  [EIO, 'the interface is down: bring it up with Link.get(name).up()'],
+  [EMSGSIZE, 'a packet has at most 65535 bytes, beside its link header'],
+  [EBADFD, 'the device was deleted, or this queue is detached'],
+  [ENETDOWN, 'the interface was brought down; the socket goes on when it is up again'],
+  [ENOBUFS, 'the send queue is full: wait for callbacks before sending more, or raise sendQueueLimit'],
+]);
+
+/** The error of a packet operation on interface `name`. */
+export function ioError(errno: number, syscall: string, name: string): Error {
+  return systemError(errno, syscall, { interface: name, hint: hints.get(errno) });
+}

@@ -1,0 +1,538 @@
+import { EventEmitter } from 'node:events';
+import type { Duplex } from 'node:stream';
+import { LINK_PRESENT, LINK_UP, NativeEvent, READABLE, type SocketHandle, WRITABLE } from '../native';
+import { MSG_DONTWAIT, MSG_ERRQUEUE } from '../support/constants';
+import { abortError, closedError } from '../support/errors';
+import { abortSignal, callback as checkCallback, flagBits, integer } from '../support/options';
+import type { DirectionStats, MessageInfo, PacketData, ReceivedMessage, SocketStats } from '../support/types';
+import { type OwnedPacket, ownPackets, scatter, sharedInbox } from './inbox';
+import { EAGAIN, EBADFD, EMSGSIZE, ENETDOWN, ENOBUFS, ioError } from './io-errors';
+import { checkBatch, type PacketBatch } from './packet-batch';
+import { packetViews } from './packet-data';
+import { packetStream } from './packet-stream';
+import { ReceiveQueue } from './receive-queue';
+import { type SendCallback, SendQueue } from './send-queue';
+
+/** A blocking call waits in slices, so that worker.terminate() and debuggers get a word in. */
+const WAIT_SLICE_MS = 100;
+/** Packets that receive() may take straight from the kernel before other work of the loop has its turn. */
+const MAX_DIRECT_RECEIVES = 64;
+/** No packet is longer (an IP packet, an Ethernet header with a VLAN tag, packet info); the device's limit is exact. */
+const MAX_SEND = 65535 + 18 + 4;
+
+/** What the subclasses hand to MessageSocket. */
+export interface MessageSocketSetup {
+  handle: SocketHandle;
+  /** Milliseconds that a blocking recvmsg waits; undefined is for ever. */
+  receiveTimeout: number | undefined;
+  /** Bytes that send() may queue. */
+  sendQueueLimit: number;
+  signal: AbortSignal | undefined;
+}
+
+/** Events of a MessageSocket, with what their listeners get. */
+export interface MessageSocketEvents {
+  /** On the tick after the socket was opened. */
+  listening: [];
+  /** A packet; the Buffer is the listener's to keep. */
+  message: [packet: Buffer, info: MessageInfo];
+  /** All packets of one wake-up; valid only during the call, since no copy is made. */
+  batch: [batch: PacketBatch];
+  /**
+   * ENETDOWN: the interface was brought down; the socket lives on, and works again when it is up. EBADFD and all others:
+   * the device is gone or unusable; 'close' follows. Also what failed in a send() without a callback.
+   */
+  error: [error: Error];
+  close: [];
+}
+
+/**
+ * A socket on which each message is one packet: what TunSocket and PacketSocket share. It keeps the process alive while
+ * somebody waits for packets (a 'message' or 'batch' listener, receive(), queued sends), unless unref() was called.
+ */
+export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
+  readonly #handle: SocketHandle;
+  readonly #receiveTimeout: number | undefined;
+  readonly #details = new Uint32Array(4);
+  readonly #queue: SendQueue;
+  readonly #received: ReceiveQueue;
+  #directReceives = 0;
+  #flushScheduled = false;
+  #watchScheduled = false;
+  #paused = false;
+  #detached = false;
+  #closed = false;
+  #removeAbortListener: (() => void) | undefined;
+  #finalStats: SocketStats | undefined;
+
+  /** @internal */
+  protected constructor(setup: MessageSocketSetup) {
+    super();
+    this.#handle = setup.handle;
+    this.#receiveTimeout = setup.receiveTimeout;
+    this.#queue = new SendQueue(
+      {
+        sendBatch: (batch, start) => this.#sendBatch(batch, MSG_DONTWAIT, start, 0),
+        sendError: (errno) => this.ioError(errno, 'send'),
+        failed: (error) => process.nextTick(() => this.emit('error', error)),
+      },
+      setup.sendQueueLimit,
+    );
+    const socket = this;
+    this.#received = new ReceiveQueue({
+      get closed() {
+        return socket.#closed;
+      },
+      get flowing() {
+        return !socket.#paused && socket.listenerCount('message') > 0;
+      },
+      emitMessage: (packet, info) => this.emit('message', packet, info),
+      changed: () => this.#watch(),
+    });
+    this.#hearListeners();
+    const inbox = sharedInbox();
+    this.#handle.listen((kind, value) => this.#onEvent(kind, value), inbox.memory, inbox.capacity);
+    this.#closeOnAbort(setup.signal);
+    process.nextTick(() => {
+      if (!this.#closed) this.emit('listening');
+    });
+  }
+
+  /** The interface's name, also after another program has renamed it; the last one known, once closed. */
+  abstract get name(): string;
+
+  /** The interface's index. */
+  abstract get index(): number;
+
+  /** The descriptor; -1 once closed. */
+  get fd(): number {
+    return this.#handle.fd;
+  }
+
+  /** Whether close() was called, or the device has gone. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /**
+   * Sends one packet, synchronously. Several views are gathered into one packet. Blocks while the kernel has no
+   * room, unless MSG_DONTWAIT is in `flags`.
+   *
+   * @returns bytes sent.
+   * @throws SystemError EAGAIN (MSG_DONTWAIT, and no room), EINVAL (no packet, or a flag other than MSG_DONTWAIT and
+   * MSG_NOSIGNAL), EMSGSIZE (too long for a packet), EIO (the interface is down), EBADFD (the device is gone).
+   * See sendmsg(2), tun_get_user() in drivers/net/tun.c.
+   */
+  sendmsg(data: PacketData, flags = 0): number {
+    const views = packetViews('data', data);
+    flagBits('flags', flags);
+    this.#assertOpen();
+    return this.#blocking('sendmsg', flags, undefined, (timeout) => {
+      if (!this.#flushed()) return EAGAIN;
+      return this.#handle.send(single(views), flags, timeout);
+    });
+  }
+
+  /**
+   * Receives one packet into one view, or scattered into several. Given the same memory twice, the later view's bytes
+   * stand in it. Blocks until there is a packet, `receiveTimeout` at most, unless MSG_DONTWAIT is in `flags`. Into 0
+   * bytes it returns 0 at once, and the packet stays queued.
+   *
+   * @throws SystemError EAGAIN (nothing queued, or nothing came in time), EINVAL (a flag other than MSG_DONTWAIT,
+   * MSG_TRUNC and MSG_ERRQUEUE; with `packetInfo`, fewer than 4 bytes), EBADFD (the device is gone). See recvmsg(2),
+   * tun_recvmsg() in drivers/net/tun.c.
+   */
+  recvmsg(data: PacketData, flags = 0): ReceivedMessage {
+    const views = packetViews('data', data);
+    flagBits('flags', flags);
+    this.#assertOpen();
+    const kept = this.#received.take();
+    if (kept !== undefined) return scatter(kept, views, flags);
+    const details = this.#details;
+    const bytes = this.#blocking('recvmsg', flags, this.#receiveTimeout, (timeout) =>
+      this.#handle.receive(single(views), flags, timeout, details),
+    );
+    return { size: details[1] as number, bytes, flags: details[2] as number, protocol: details[3] as number };
+  }
+
+  /**
+   * Sends the packets of `batch` from `start` on, in order, until one fails or would block. Blocks for the first,
+   * unless MSG_DONTWAIT is in `flags`.
+   *
+   * @returns how many were sent; the one after them is the one that failed, and says why when it comes first.
+   * @throws as sendmsg(), when the first of them can't be sent.
+   */
+  sendmmsg(batch: PacketBatch, flags = 0, start = 0): number {
+    checkBatch('batch', batch);
+    flagBits('flags', flags);
+    integer('start', start, 0, batch.length);
+    this.#assertOpen();
+    return this.#blocking('sendmmsg', flags, undefined, (timeout) => {
+      if (!this.#flushed()) return EAGAIN;
+      return this.#sendBatch(batch, flags, start, timeout);
+    });
+  }
+
+  /**
+   * Fills `batch`, from empty, with the packets that are queued. With none queued it blocks for the first,
+   * `receiveTimeout` at most, unless MSG_DONTWAIT is in `flags`.
+   *
+   * @returns how many were received; 0 with MSG_DONTWAIT when none is queued.
+   * @throws as recvmsg().
+   */
+  recvmmsg(batch: PacketBatch, flags = 0): number {
+    checkBatch('batch', batch);
+    flagBits('flags', flags);
+    this.#assertOpen();
+    if (this.#received.hasKept) return this.#received.takeBatch(batch);
+    batch.length = 0;
+    batch.length = this.#blocking(
+      'recvmmsg',
+      flags,
+      this.#receiveTimeout,
+      (timeout) => {
+        const { memory, capacity, slot } = batch;
+        const received = this.#handle.receiveBatch(memory, capacity, slot, capacity, flags, timeout);
+        return received === EAGAIN && (flags & MSG_DONTWAIT) !== 0 ? 0 : received;
+      },
+    );
+    return batch.length;
+  }
+
+  /**
+   * Sends one packet, asynchronously and in order; the packet is copied, so that its memory is free again at once. What
+   * was sent in one tick goes to the kernel together, and waits for room there.
+   *
+   * @param callback - called with the error, or null, and the bytes sent; never before send() returns. Without one an
+   * error is an 'error' event. ENOBUFS: the queue is full (`sendQueueLimit`); wait for callbacks before sending more.
+   */
+  send(packet: PacketData, callback?: SendCallback): void {
+    const views = packetViews('packet', packet);
+    if (callback !== undefined) checkCallback('callback', callback);
+    this.#assertOpen();
+    let size = 0;
+    for (const view of views) size += view.byteLength;
+    const refusal = this.#sendRefusal(views, size, callback);
+    if (refusal !== undefined) {
+      if (callback !== undefined) process.nextTick(callback, refusal, 0);
+      else process.nextTick(() => this.emit('error', refusal));
+      return;
+    }
+    if (this.#flushScheduled || this.#queue.blocked) return;
+    this.#flushScheduled = true;
+    process.nextTick(() => {
+      this.#flushScheduled = false;
+      if (!this.#closed && !this.#queue.blocked) this.#flush();
+    });
+  }
+
+  /** Bytes that send() took and the kernel has not. */
+  getSendQueueSize(): number {
+    return this.#queue.size;
+  }
+
+  /** Packets that send() took and the kernel has not. */
+  getSendQueueCount(): number {
+    return this.#queue.count;
+  }
+
+  /**
+   * The next packet, which is the caller's to keep. Calls wait in line; a waiting call comes before 'message' listeners.
+   *
+   * @throws AbortError when `signal` is aborted first; what the 'error' event has, when the socket fails;
+   * `ERR_SOCKET_CLOSED` when it is closed first.
+   */
+  async receive(options: { signal?: AbortSignal } = {}): Promise<Buffer> {
+    const signal = abortSignal('options.signal', options.signal);
+    this.#assertOpen();
+    if (signal?.aborted) throw abortError(signal);
+    return this.#receiveNow() ?? this.#received.wait(signal);
+  }
+
+  /** Packets one by one, as receive() gives them; ends when the socket is closed, throws when it fails. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, undefined> {
+    while (!this.#closed) {
+      let packet: Buffer;
+      try {
+        packet = await this.receive();
+      } catch (error) {
+        if ((error as { code?: string }).code === 'ERR_SOCKET_CLOSED') return;
+        throw error;
+      }
+      yield packet;
+    }
+  }
+
+  /** An object-mode Duplex in which each chunk is one packet, with back-pressure both ways. Destroying it closes the socket. */
+  stream(): Duplex {
+    this.#assertOpen();
+    return packetStream(this);
+  }
+
+  /** Stops 'message' and 'batch': packets wait in the kernel, which drops what its queue has no room for. */
+  pause(): this {
+    this.#paused = true;
+    this.#watch();
+    return this;
+  }
+
+  /** Goes on after pause(). */
+  resume(): this {
+    this.#paused = false;
+    this.#received.deliverKept();
+    this.#watch();
+    return this;
+  }
+
+  /** Lets the socket keep the process alive while it waits for packets, as it does from the start. */
+  ref(): this {
+    if (!this.#closed) this.#handle.setRef(true);
+    return this;
+  }
+
+  /** Lets the process end while the socket waits for packets. */
+  unref(): this {
+    if (!this.#closed) this.#handle.setRef(false);
+    return this;
+  }
+
+  /**
+   * Closes the socket: its descriptor is free, and a device that is not persistent is gone, when this returns. Queued
+   * sends have one last try. 'close' follows on a later tick.
+   *
+   * @throws Error `ERR_SOCKET_CLOSED` when it is closed already, as dgram has it.
+   */
+  close(callback?: () => void): this {
+    if (callback !== undefined) checkCallback('callback', callback);
+    this.#assertOpen();
+    if (callback !== undefined) this.once('close', callback);
+    this.#queue.flush();
+    this.#end(undefined);
+    return this;
+  }
+
+  /** Closes the socket, unless it is closed. */
+  [Symbol.dispose](): void {
+    if (!this.#closed) this.close();
+  }
+
+  /** Closes the socket, unless it is closed; waits for 'close'. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#closed) await new Promise<void>((resolve) => this.close(resolve));
+  }
+
+  /** What went in and out since the socket was opened; also once it is closed. */
+  stats(): SocketStats {
+    return this.#finalStats ?? this.#readStats();
+  }
+
+  override removeAllListeners(event?: keyof MessageSocketEvents): this {
+    super.removeAllListeners(event);
+    if (event === undefined) this.#hearListeners();
+    return this.#listenersChanged();
+  }
+
+  /** @internal */
+  protected get handle(): SocketHandle {
+    this.#assertOpen();
+    return this.#handle;
+  }
+
+  /** @internal What a negative errno of a packet operation means to the user. */
+  protected ioError(errno: number, syscall: string): Error {
+    return ioError(errno, syscall, this.name);
+  }
+
+  /** @internal The name of the interface is asked for last when the socket ends. */
+  protected abstract rememberName(): void;
+
+  /** @internal Stops waiting for packets while a queue is detached from its device. */
+  protected setDetached(detached: boolean): void {
+    this.#detached = detached;
+    this.#watch();
+  }
+
+  /** @internal Tries again what waits for room: the kernel does not say when a larger send buffer makes some. */
+  protected roomChanged(): void {
+    if (this.#queue.blocked) this.#flush();
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw closedError('the socket');
+  }
+
+  #blocking(syscall: string, flags: number, limit: number | undefined, attempt: (timeoutMs: number) => number): number {
+    const waits = (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) === 0;
+    const deadline = waits && limit !== undefined ? performance.now() + limit : Number.POSITIVE_INFINITY;
+    for (;;) {
+      const left = deadline - performance.now();
+      const result = attempt(waits ? Math.max(0, Math.min(WAIT_SLICE_MS, Math.ceil(left))) : 0);
+      if (result >= 0) return result;
+      if (result !== EAGAIN || !waits || left <= 0) throw this.ioError(result, syscall);
+    }
+  }
+
+  #sendBatch(batch: PacketBatch, flags: number, start: number, timeout: number): number {
+    return this.#handle.sendBatch(batch.memory, batch.capacity, batch.slot, start, batch.length, flags, timeout);
+  }
+
+  /** Order among send(), sendmsg() and sendmmsg() is that of the calls: what is queued goes first. */
+  #flushed(): boolean {
+    if (this.#queue.count > 0) this.#flush();
+    return this.#queue.count === 0;
+  }
+
+  #flush(): void {
+    const wasBlocked = this.#queue.blocked;
+    this.#queue.flush();
+    if (this.#queue.blocked !== wasBlocked) this.#watch();
+  }
+
+  #sendRefusal(views: readonly Uint8Array[], size: number, callback: SendCallback | undefined): Error | undefined {
+    if (size > MAX_SEND) return this.ioError(EMSGSIZE, 'send');
+    return this.#queue.push(views, size, callback) ? undefined : this.ioError(ENOBUFS, 'send');
+  }
+
+  /** A packet that is there already, without waiting for the loop; not for ever, so that other work has its turn. */
+  #receiveNow(): Buffer | undefined {
+    if (this.#received.waiting > 0) return undefined;
+    const kept = this.#received.take();
+    if (kept !== undefined) return kept.packet;
+    if (this.#directReceives >= MAX_DIRECT_RECEIVES) return undefined;
+    this.#directReceives += 1;
+    const inbox = sharedInbox();
+    const received = this.#handle.receiveBatch(inbox.memory, inbox.capacity, inbox.slot, 1, MSG_DONTWAIT, 0);
+    // An error shows at the wake-up too.
+    return received > 0 ? this.#own(inbox, received)[0]?.packet : undefined;
+  }
+
+  #own(inbox: PacketBatch, received: number): OwnedPacket[] {
+    inbox.length = received;
+    return ownPackets(inbox);
+  }
+
+  /** What the loop waits for follows from who listens. */
+  #hearListeners(): void {
+    const changed = () => this.#listenersChanged();
+    const emitter: EventEmitter = this;
+    emitter.on('newListener', changed);
+    emitter.on('removeListener', changed);
+  }
+
+  #listenersChanged(): this {
+    if (!this.#watchScheduled) {
+      this.#watchScheduled = true;
+      process.nextTick(() => {
+        this.#watchScheduled = false;
+        this.#watch();
+      });
+    }
+    return this;
+  }
+
+  /** Tells the loop what to wait for: the one place where that follows from who waits. */
+  #watch(): void {
+    if (this.#closed) return;
+    const flowing = !this.#paused && (this.listenerCount('message') > 0 || this.listenerCount('batch') > 0);
+    const reading = !this.#detached && (flowing || this.#received.waiting > 0);
+    const events = (reading ? READABLE : 0) | (this.#queue.blocked ? WRITABLE : 0);
+    const link = events !== 0 || this.listenerCount('error') > 0 || this.listenerCount('close') > 0;
+    const limit = flowing ? sharedInbox().capacity : this.#received.waiting;
+    const result = this.#handle.watch(events, limit, link);
+    if (result < 0) this.#end(this.ioError(result, 'poll'));
+  }
+
+  #onEvent(kind: NativeEvent, value: number): void {
+    this.#directReceives = 0;
+    switch (kind) {
+      case NativeEvent.Readable:
+        if (value < 0) this.#onError(value, 'recvmsg');
+        else this.#onPackets(value);
+        break;
+      case NativeEvent.Writable:
+        this.#flush();
+        break;
+      case NativeEvent.Error:
+        this.#onError(value, 'poll');
+        break;
+      case NativeEvent.Link:
+        this.#onLink(value);
+        break;
+    }
+  }
+
+  #onPackets(count: number): void {
+    const inbox = sharedInbox();
+    const wanted = this.listenerCount('message') > 0 || this.#received.waiting > 0;
+    const owned = wanted ? this.#own(inbox, count) : [];
+    inbox.length = count;
+    try {
+      this.emit('batch', inbox);
+    } finally {
+      this.#received.deliver(owned);
+      this.#watch();
+    }
+  }
+
+  #onLink(state: number): void {
+    if ((state & LINK_PRESENT) === 0) {
+      this.#onError(EBADFD, 'poll');
+    } else if ((state & LINK_UP) === 0) {
+      this.#queue.flush(); // what waits for room fails now, rather than wait for a link that may never return
+      this.#watch();
+      this.emit('error', this.ioError(ENETDOWN, 'poll'));
+    } else {
+      this.#flush();
+    }
+  }
+
+  #onError(errno: number, syscall: string): void {
+    if (errno === ENETDOWN) {
+      this.#watch();
+      this.emit('error', this.ioError(errno, syscall));
+    } else {
+      this.#end(this.ioError(errno, syscall));
+    }
+  }
+
+  #end(error: Error | undefined): void {
+    if (this.#closed) return;
+    this.rememberName();
+    this.#finalStats = this.#readStats();
+    this.#closed = true;
+    this.#handle.close();
+    this.#removeAbortListener?.();
+    const reason = error ?? closedError('the socket');
+    this.#queue.abandon(reason);
+    this.#received.abandon(reason);
+    if (error !== undefined) process.nextTick(() => this.emit('error', error));
+    process.nextTick(() => this.emit('close'));
+  }
+
+  #closeOnAbort(signal: AbortSignal | undefined): void {
+    if (signal === undefined) return;
+    const onAbort = () => {
+      if (!this.#closed) this.close();
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    this.#removeAbortListener = () => signal.removeEventListener('abort', onAbort);
+  }
+
+  #readStats(): SocketStats {
+    const counters = new Float64Array(10);
+    this.#handle.stats(counters);
+    const direction = (at: number): DirectionStats => ({
+      packets: counters[at] as number,
+      bytes: counters[at + 1] as number,
+      truncated: counters[at + 2] as number,
+      wouldBlock: counters[at + 3] as number,
+      errors: counters[at + 4] as number,
+    });
+    return { received: direction(0), sent: direction(5) };
+  }
+}
+
+/** The addon takes one view without an array around it. */
+function single(views: readonly Uint8Array[]): Uint8Array | readonly Uint8Array[] {
+  return views.length === 1 ? (views[0] as Uint8Array) : views;
+}

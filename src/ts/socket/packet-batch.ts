@@ -1,0 +1,156 @@
+import { invalidArgType, outOfRange } from '../support/errors';
+import { integer, knownOptions, optionsObject } from '../support/options';
+import type { PacketData } from '../support/types';
+import { packetViews } from './packet-data';
+
+/** The layout that src/native/core/io/batch.h maps: metadata, columns of words, and from a multiple of 64 the slab. */
+const META_BYTES = 64;
+const COLUMNS = 5;
+const SLAB_ALIGNMENT = 64;
+/** Room behind the last slot: a packet that is longer than its slot is read whole, to learn its length. */
+const TAIL_BYTES = 65536 + 64;
+const PACKED_ALIGNMENT = 16;
+const MAX_CAPACITY = 65536;
+const MAX_PACKET_SIZE = 1 << 20;
+
+export interface PacketBatchOptions {
+  /** The most packets that it holds: 1 to 65536. Default 64. */
+  capacity?: number;
+  /** The most bytes of each packet: 1 to 1048576. Default 2048. */
+  packetSize?: number;
+}
+
+/**
+ * Room for many packets in one piece of memory, allocated once: a slab with a slot of `packetSize` bytes for each packet.
+ * recvmmsg() fills it, sendmmsg() sends it, and neither allocates anything.
+ */
+export class PacketBatch implements Iterable<Buffer> {
+  /** The most packets that it holds. */
+  readonly capacity: number;
+  /** Bytes in each packet's slot; a longer packet is cut, and marked with MSG_TRUNC. */
+  readonly packetSize: number;
+  /** The slab: packet `i` is at `offsets[i]`, and `lengths[i]` bytes long. */
+  readonly buffer: Buffer;
+  /** Where each packet starts in `buffer`. */
+  readonly offsets: Uint32Array;
+  /** The bytes of each packet that are in `buffer`. */
+  readonly lengths: Uint32Array;
+  /** The true length of each packet. */
+  readonly sizes: Uint32Array;
+  /** MSG_TRUNC for each packet that was cut, else 0. */
+  readonly flags: Uint32Array;
+  /** The EtherType of each received packet; 0 where it can't be told. */
+  readonly protocols: Uint32Array;
+  /** How many packets are in it: 0 to `capacity`. */
+  length = 0;
+
+  /** @internal All of it, for the addon. */
+  readonly memory: ArrayBuffer;
+  /** @internal The slot's size as the addon knows it: 0 where packets lie one behind another. */
+  readonly slot: number;
+
+  /**
+   * @throws RangeError `ERR_OUT_OF_RANGE` for a capacity or packet size out of range, or more memory than there can be.
+   */
+  constructor(options?: PacketBatchOptions) {
+    const given = optionsObject('options', options);
+    knownOptions('options', given, ['capacity', 'packetSize', 'packedBytes']);
+    this.capacity = integer('options.capacity', given.capacity ?? 64, 1, MAX_CAPACITY);
+    const packedBytes = given.packedBytes as number | undefined;
+    this.packetSize =
+      packedBytes ?? integer('options.packetSize', given.packetSize ?? 2048, 1, MAX_PACKET_SIZE);
+    this.slot = packedBytes === undefined ? this.packetSize : 0;
+
+    const columnsAt = this.capacity * META_BYTES;
+    const columnBytes = this.capacity * Uint32Array.BYTES_PER_ELEMENT;
+    const slabAt = Math.ceil((columnsAt + COLUMNS * columnBytes) / SLAB_ALIGNMENT) * SLAB_ALIGNMENT;
+    const slabBytes = packedBytes ?? this.capacity * this.packetSize;
+    this.memory = new ArrayBuffer(slabAt + slabBytes + TAIL_BYTES);
+    const column = (index: number) =>
+      new Uint32Array(this.memory, columnsAt + index * columnBytes, this.capacity);
+    this.offsets = column(0);
+    this.lengths = column(1);
+    this.sizes = column(2);
+    this.flags = column(3);
+    this.protocols = column(4);
+    this.buffer = Buffer.from(this.memory, slabAt, packedBytes === undefined ? slabBytes : slabBytes + TAIL_BYTES);
+  }
+
+  /** @internal A batch in which packets lie one behind another and are never cut: room for `bytes` bytes of them. */
+  static packed(capacity: number, bytes: number): PacketBatch {
+    return new PacketBatch({ capacity, packedBytes: bytes } as PacketBatchOptions);
+  }
+
+  /**
+   * Packet `index`, as a view of the batch's memory: it changes when the batch is filled anew.
+   *
+   * @throws RangeError `ERR_OUT_OF_RANGE` unless 0 <= index < length.
+   */
+  at(index: number): Buffer {
+    integer('index', index, 0, this.length - 1);
+    const offset = this.offsets[index] as number;
+    return this.buffer.subarray(offset, offset + (this.lengths[index] as number));
+  }
+
+  /**
+   * Copies a packet into the next slot; several views are gathered into one packet.
+   *
+   * @returns the packet's index.
+   * @throws RangeError `ERR_OUT_OF_RANGE` when the batch is full, or the packet is longer than `packetSize`.
+   */
+  push(packet: PacketData): number {
+    const views = packetViews('packet', packet);
+    let size = 0;
+    for (const view of views) size += view.byteLength;
+    if (size > this.packetSize) {
+      throw outOfRange('packet', `at most ${this.packetSize} bytes long, the batch's packetSize`, size);
+    }
+    const index = this.append(views, size);
+    if (index < 0) throw outOfRange('packet', `pushed into a batch that has room (capacity ${this.capacity})`, index);
+    return index;
+  }
+
+  /** @internal Copies `size` bytes of `views` in as the next packet; returns its index, or -1 where there is no room. */
+  append(views: readonly Uint8Array[], size: number): number {
+    const index = this.length;
+    if (index >= this.capacity) return -1;
+    const offset = this.slot !== 0 ? index * this.slot : this.#packedEnd(index);
+    if (offset + size > this.buffer.length) return -1;
+    let at = offset;
+    for (const view of views) {
+      this.buffer.set(view, at);
+      at += view.byteLength;
+    }
+    this.offsets[index] = offset;
+    this.lengths[index] = size;
+    this.sizes[index] = size;
+    this.flags[index] = 0;
+    this.protocols[index] = 0;
+    this.length = index + 1;
+    return index;
+  }
+
+  /** Forgets all packets. */
+  clear(): void {
+    this.length = 0;
+  }
+
+  /** The packets in order, each as `at()` gives it. */
+  *[Symbol.iterator](): Iterator<Buffer> {
+    for (let index = 0; index < this.length; index++) yield this.at(index);
+  }
+
+  #packedEnd(index: number): number {
+    if (index === 0) return 0;
+    const end = (this.offsets[index - 1] as number) + (this.lengths[index - 1] as number);
+    return Math.ceil(end / PACKED_ALIGNMENT) * PACKED_ALIGNMENT;
+  }
+}
+
+/** Checks that `value` is a batch whose memory is still there and whose `length` is one. */
+export function checkBatch(name: string, value: unknown): PacketBatch {
+  if (!(value instanceof PacketBatch)) throw invalidArgType(name, 'a PacketBatch', value);
+  if (value.memory.byteLength === 0) throw invalidArgType(name, 'a PacketBatch whose memory was not transferred away', value);
+  integer(`${name}.length`, value.length, 0, value.capacity);
+  return value;
+}

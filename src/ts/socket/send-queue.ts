@@ -1,0 +1,129 @@
+import { EAGAIN } from './io-errors';
+import { PacketBatch } from './packet-batch';
+
+/** Called once a packet has been sent, or has failed; never before send() has returned. */
+export type SendCallback = (error: Error | null, bytes: number) => void;
+
+/** Packets in one block, and bytes for them; a block has room for the largest packet besides. */
+const BLOCK_PACKETS = 128;
+const BLOCK_BYTES = 128 * 1024;
+
+interface Block {
+  batch: PacketBatch;
+  callbacks: (SendCallback | undefined)[];
+  /** The first packet that is not sent yet. */
+  next: number;
+}
+
+/** What the queue needs of its socket. */
+export interface SendQueueOwner {
+  /** Sends packets from `start` on without blocking: how many, or a negative errno when the first did not go. */
+  sendBatch(batch: PacketBatch, start: number): number;
+  /** The error of a packet that failed. */
+  sendError(errno: number): Error;
+  /** A packet without a callback failed. */
+  failed(error: Error): void;
+}
+
+/**
+ * The packets that send() took and the kernel has not: bounded, in order, copied, so that a caller may change its buffer
+ * at once. They cross into the kernel by the block, not one by one.
+ */
+export class SendQueue {
+  /** Bytes waiting. */
+  size = 0;
+  /** Packets waiting. */
+  count = 0;
+  /** Whether the kernel had no room at the last try. */
+  blocked = false;
+
+  readonly #owner: SendQueueOwner;
+  readonly #limit: number;
+  readonly #blocks: Block[] = [];
+  #spare: Block | undefined;
+
+  constructor(owner: SendQueueOwner, limit: number) {
+    this.#owner = owner;
+    this.#limit = limit;
+  }
+
+  /** Takes a packet of `size` bytes; false where it would go over the limit. */
+  push(views: readonly Uint8Array[], size: number, callback: SendCallback | undefined): boolean {
+    if (this.size + size > this.#limit) return false;
+    let block = this.#blocks[this.#blocks.length - 1];
+    if (block === undefined || block.batch.append(views, size) < 0) {
+      block = this.#newBlock();
+      block.batch.append(views, size);
+    }
+    block.callbacks.push(callback);
+    this.size += size;
+    this.count += 1;
+    return true;
+  }
+
+  /** Sends what the kernel takes now. Callbacks run on the next tick. */
+  flush(): void {
+    this.blocked = false;
+    for (let block = this.#blocks[0]; block !== undefined; block = this.#blocks[0]) {
+      if (!this.#sendBlock(block)) {
+        this.blocked = true;
+        return;
+      }
+      this.#blocks.shift();
+      block.batch.clear();
+      block.callbacks.length = 0;
+      block.next = 0;
+      this.#spare = block;
+    }
+  }
+
+  /** Gives up what is left: each packet fails with `error`. */
+  abandon(error: Error): void {
+    this.blocked = false;
+    for (const block of this.#blocks.splice(0)) {
+      for (const callback of block.callbacks.slice(block.next)) {
+        if (callback !== undefined) process.nextTick(callback, error, 0);
+      }
+    }
+    this.size = 0;
+    this.count = 0;
+  }
+
+  /** Whether all of a block has been dealt with; false when the kernel has no room for the rest. */
+  #sendBlock(block: Block): boolean {
+    const { batch } = block;
+    while (block.next < batch.length) {
+      const start = block.next;
+      const sent = this.#owner.sendBatch(batch, start);
+      if (sent === EAGAIN) return false;
+      // A packet that the kernel refuses takes only itself out of the queue.
+      const error = sent < 0 ? this.#owner.sendError(sent) : null;
+      block.next = start + (error === null ? sent : 1);
+      this.#settle(block, start, block.next, error);
+    }
+    return true;
+  }
+
+  #settle(block: Block, start: number, end: number, error: Error | null): void {
+    const { batch, callbacks } = block;
+    for (let index = start; index < end; index++) {
+      const bytes = batch.lengths[index] as number;
+      const callback = callbacks[index];
+      this.size -= bytes;
+      this.count -= 1;
+      if (callback !== undefined) process.nextTick(callback, error, error === null ? bytes : 0);
+      else if (error !== null) this.#owner.failed(error);
+    }
+  }
+
+  #newBlock(): Block {
+    const block = this.#spare ?? {
+      batch: PacketBatch.packed(BLOCK_PACKETS, BLOCK_BYTES),
+      callbacks: [],
+      next: 0,
+    };
+    this.#spare = undefined;
+    this.#blocks.push(block);
+    return block;
+  }
+}

@@ -1,0 +1,284 @@
+import { closeSync } from 'node:fs';
+import { Link } from '../host/link';
+import { Netns } from '../host/netns';
+import { type Failure, native, type SocketHandle } from '../native';
+import { abortError, check, invalidArgValue, type SystemErrorContext, systemError } from '../support/errors';
+import { integer } from '../support/options';
+import { MessageSocket, type MessageSocketSetup } from './message-socket';
+import { type TunConfig, type TunOptions, tunConfig } from './tun-options';
+
+/** Flags of TUNSETIFF (include/uapi/linux/if_tun.h). */
+const IFF_TUN = 0x0001;
+const IFF_TAP = 0x0002;
+const IFF_NAPI = 0x0010;
+const IFF_NAPI_FRAGS = 0x0020;
+const IFF_MULTI_QUEUE = 0x0100;
+const IFF_NO_PI = 0x1000;
+const IFF_TUN_EXCL = 0x8000;
+
+/** What opening a socket has changed, and how to undo it should a later step fail. */
+type Undo = (() => void)[];
+
+interface TunSetup extends MessageSocketSetup {
+  name: string;
+  index: number;
+}
+
+/**
+ * A TUN/TAP device as a socket: what is sent on it, the host's network stack receives; what the host routes to the device,
+ * it receives. Made by TunSocket.open() and TunSocket.fromFd().
+ */
+export class TunSocket extends MessageSocket {
+  readonly #index: number;
+  #name: string;
+
+  private constructor(setup: TunSetup) {
+    super(setup);
+    this.#name = setup.name;
+    this.#index = setup.index;
+  }
+
+  /**
+   * Makes a device, or attaches to one that is there, and configures it: the whole of it, or a thrown error with nothing
+   * left behind. Without `netns`, in the network namespace of this thread.
+   *
+   * @throws TypeError and RangeError for options that make no sense. SystemError: EPERM (CAP_NET_ADMIN is missing),
+   * EACCES (the device file may not be opened), ENOENT (there is no device file), EBUSY (the device is in use; `multiQueue` shares it),
+   * EINVAL (the name is that of another kind of device), and whatever the kernel has against an address, route or mtu.
+   * AbortError when `signal` is aborted already. See Documentation/networking/tuntap.rst.
+   */
+  static open(options?: TunOptions): TunSocket {
+    const config = tunConfig(options);
+    if (config.signal?.aborted) throw abortError(config.signal);
+    if (config.netns === undefined) return TunSocket.#openHere(config);
+    if (config.netns instanceof Netns) return config.netns.run(() => TunSocket.#openHere(config));
+    using netns = Netns.open(config.netns);
+    return netns.run(() => TunSocket.#openHere(config));
+  }
+
+  /**
+   * Takes over the descriptor of a tun device that something else opened and attached. It becomes O_NONBLOCK, and
+   * is closed with the socket.
+   *
+   * @throws SystemError ENOTSOCK (no tun device), EBADFD (a tun descriptor that is attached to no device), EBADF (none at all);
+   * the descriptor is then still the caller's.
+   */
+  static fromFd(fd: number): TunSocket {
+    integer('fd', fd, 0, 0x7fffffff);
+    const handle = opened(native().adoptTun(fd), () => ({}));
+    const name = deviceName(handle);
+    const netns = handle.networkNamespace();
+    // A kernel before 5.2, or a namespace of others: then it is taken to be this thread's.
+    const index = netns < 0 ? watchedIndex(handle, name) : inNamespace(netns, () => watchedIndex(handle, name));
+    return new TunSocket({ ...setupOf(tunConfig({}), handle), name, index });
+  }
+
+  get name(): string {
+    this.rememberName();
+    return this.#name;
+  }
+
+  get index(): number {
+    return this.#index;
+  }
+
+  /** Bytes of sent packets that the kernel may hold (TUNGETSNDBUF). */
+  getSendBufferSize(): number {
+    return this.#control('TUNGETSNDBUF', 0);
+  }
+
+  /**
+   * Limits the bytes of sent packets that the kernel may hold; over it, sending blocks or fails with EAGAIN
+   * (TUNSETSNDBUF). Of the whole device, not of this queue.
+   *
+   * @param size - 1 to 2147483647 bytes; the kernel starts at 2147483647.
+   */
+  setSendBufferSize(size: number): void {
+    this.#control('TUNSETSNDBUF', integer('size', size, 1, 0x7fffffff));
+    this.roomChanged();
+  }
+
+  /** Whether the device stays when its last socket is closed (TUNSETPERSIST). */
+  setPersist(persist: boolean): void {
+    this.#control('TUNSETPERSIST', persist ? 1 : 0);
+  }
+
+  /** Says whether the device has a carrier, as a cable that is plugged in or not (TUNSETCARRIER). */
+  setCarrier(carrier: boolean): void {
+    this.#control('TUNSETCARRIER', carrier ? 1 : 0);
+  }
+
+  /**
+   * Takes this queue of a multiQueue device out of service: its packets go to the other queues, and calls on it fail with
+   * EBADFD, until attachQueue() (TUNSETQUEUE).
+   */
+  detachQueue(): void {
+    this.#check(this.handle.setQueue(false), 'TUNSETQUEUE');
+    this.setDetached(true);
+  }
+
+  /** Puts this queue back into service. */
+  attachQueue(): void {
+    this.#check(this.handle.setQueue(true), 'TUNSETQUEUE');
+    this.setDetached(false);
+  }
+
+  protected override rememberName(): void {
+    if (this.closed) return;
+    const name = this.handle.name();
+    if (typeof name === 'string') this.#name = name;
+  }
+
+  #control(request: string, value: number): number {
+    return this.#check(this.handle.control(request, value), request);
+  }
+
+  #check(result: number, request: string): number {
+    return check(result, request, { interface: this.#name });
+  }
+
+  static #openHere(config: TunConfig): TunSocket {
+    const handle = opened(native().openTun(config.device, config.name, attachFlags(config)), (syscall) => ({
+      ...(syscall === 'open' ? { path: config.device } : { interface: config.name }),
+    }));
+    const undo: Undo = [() => handle.close()];
+    try {
+      const name = deviceName(handle);
+      checkGranted(handle, config, name);
+      const index = watchedIndex(handle, name);
+      configure(handle, Link.byIndex(index), config, undo);
+      return new TunSocket({ ...setupOf(config, handle), name, index });
+    } catch (error) {
+      for (const step of undo.reverse()) {
+        try {
+          step();
+        } catch {
+          // The step's own object is gone already; the error that led here is the one to report.
+        }
+      }
+      throw error;
+    }
+  }
+}
+
+/** Runs `fn` in the namespace that descriptor `fd` is of, and closes it. */
+function inNamespace<T>(fd: number, fn: () => T): T {
+  try {
+    using netns = Netns.open(`/proc/self/fd/${fd}`);
+    using here = Netns.current();
+    // Going where this thread is already would need a privilege.
+    return netns.inode === here.inode ? fn() : netns.run(fn);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function setupOf(config: TunConfig, handle: SocketHandle): MessageSocketSetup {
+  return {
+    handle,
+    receiveTimeout: config.receiveTimeout,
+    sendQueueLimit: config.sendQueueLimit,
+    signal: config.signal,
+  };
+}
+
+function attachFlags(config: TunConfig): number {
+  return (
+    (config.tap ? IFF_TAP : IFF_TUN) |
+    (config.packetInfo ? 0 : IFF_NO_PI) |
+    (config.multiQueue ? IFF_MULTI_QUEUE : 0) |
+    (config.exclusive ? IFF_TUN_EXCL : 0) |
+    (config.napi !== false ? IFF_NAPI : 0) |
+    (config.napi === 'frags' ? IFF_NAPI_FRAGS : 0)
+  );
+}
+
+/** Throws what opening failed with; the hint says what to do about the usual causes. */
+function opened(result: SocketHandle | Failure, context: (syscall: string) => SystemErrorContext): SocketHandle {
+  if (!('syscall' in result)) return result;
+  const { error, syscall } = result;
+  throw systemError(error, syscall, { ...context(syscall), hint: openHints.get(`${syscall} ${error}`) });
+}
+
+const NO_DRIVER = 'load the tun module with modprobe tun, or start the container with --device /dev/net/tun';
+const openHints = new Map<string, string>([
+  ['open -2', NO_DRIVER],
+  ['open -6', NO_DRIVER],
+  ['open -19', NO_DRIVER],
+  ['open -13', 'the file may not be opened: chmod 0666 it, as most systems have it, or run as root'],
+  [
+    'TUNSETIFF -1',
+    'this needs CAP_NET_ADMIN: run as root, grant it with setcap, start under unshare -Urn, or let root make a persistent device with this user as its owner',
+  ],
+  [
+    'TUNSETIFF -16',
+    'the device is in use: open it with multiQueue: true everywhere to share it, close the other user, or choose another name; with exclusive: true it must not exist',
+  ],
+  [
+    'TUNSETIFF -22',
+    'an interface of that name is of another kind: not a tun device, of the other mode, or with another multiQueue',
+  ],
+  ['TUNGETIFF -88', 'the descriptor is no tun device'],
+]);
+
+function deviceName(handle: SocketHandle): string {
+  const name = handle.name();
+  if (typeof name === 'string') return name;
+  handle.close();
+  throw systemError(name, 'TUNGETIFF');
+}
+
+/** A second queue's wish for packet info is ignored by the kernel: the first queue has decided. */
+function checkGranted(handle: SocketHandle, config: TunConfig, name: string): void {
+  const granted = (handle.flags() & IFF_NO_PI) === 0;
+  if (granted !== config.packetInfo) {
+    throw invalidArgValue('options.packetInfo', `${granted}, as ${name} was opened first`, config.packetInfo);
+  }
+}
+
+/** The interface's index, in the namespace that this thread is in; makes ready to hear of it. */
+function watchedIndex(handle: SocketHandle, name: string): number {
+  const { index } = Link.get(name);
+  check(handle.watchLink(index), 'RTM_GETLINK', { interface: name });
+  return index;
+}
+
+/**
+ * Brings the interface to what the options say. What is so already is left alone, so that a user without privilege can
+ * attach to a persistent device that root has configured.
+ */
+function configure(handle: SocketHandle, link: Link, config: TunConfig, undo: Undo): void {
+  const set = <K extends 'mtu' | 'mac' | 'txQueueLength'>(key: K, value: Link[K] | undefined) => {
+    const before = link[key];
+    if (value === undefined || value === before) return;
+    link[key] = value;
+    undo.push(() => {
+      link[key] = before;
+    });
+  };
+  set('mtu', config.mtu);
+  set('txQueueLength', config.txQueueLength);
+  set('mac', config.mac);
+
+  const present = new Set(config.addresses.length > 0 ? link.addresses() : []);
+  for (const address of config.addresses) {
+    if (present.has(address)) continue;
+    link.addAddress(address);
+    undo.push(() => link.removeAddress(address));
+  }
+  if (config.up && !link.isUp) {
+    link.up();
+    undo.push(() => link.down());
+  }
+  for (const route of config.routes) {
+    link.addRoute(route);
+    undo.push(() => link.removeRoute(route));
+  }
+
+  const control = (request: string, value: number | undefined) => {
+    if (value !== undefined) check(handle.control(request, value), request, { interface: link.name });
+  };
+  control('TUNSETOWNER', config.owner);
+  control('TUNSETGROUP', config.group);
+  control('TUNSETPERSIST', config.persist === undefined ? undefined : Number(config.persist));
+}
