@@ -1,8 +1,7 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Link } from '../../dist/host/link';
-import { Netns } from '../../dist/host/netns';
+import { Link, Netns } from '../../dist';
 
 // Each test has a namespace of its own, and does its work there, so there is nothing to take away afterwards.
 let ns: Netns;
