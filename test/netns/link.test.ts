@@ -235,7 +235,8 @@ describe('making links', () => {
     expect(link.master?.name).toBe('br0');
     link.setMaster(null);
     expect(link.master).toBeNull();
-    expect(() => bridge.setMaster(bridge)).toThrow(failure('ELOOP', 'RTM_SETLINK', 'br0'));
+    const second = Link.create({ type: 'bridge', name: 'br1' });
+    expect(() => second.setMaster(bridge)).toThrow(failure('ELOOP', 'RTM_SETLINK', 'br1'));
     using other = Netns.create();
     const foreign = other.run(() => Link.create({ type: 'bridge', name: 'br0' }));
     expect(() => link.setMaster(foreign)).toThrow('master must be a Link of the same network namespace');
@@ -321,7 +322,7 @@ describe('namespaces', () => {
     expect(link).toMatchObject({ name: 'd0', isUp: false });
     expect(link.addresses()).toEqual([]);
     expect(other.run(() => Link.get('d0').index)).toBe(link.index);
-    const second = port();
+    const second = Link.create({ type: 'veth', name: 'd0', peer: { name: 'd1' } });
     expect(() => second.moveTo(other)).toThrow(failure('EEXIST', 'RTM_SETLINK', 'd0'));
     expect(() => second.moveTo({} as never)).toThrow(TypeError);
   });
