@@ -1,5 +1,5 @@
 import { createSocket, type Socket } from 'node:dgram';
-import { readdirSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Link, Netns } from '../../dist';
 
@@ -10,6 +10,8 @@ let beyond: Netns;
 beforeEach(() => {
   ns = Netns.create();
   beyond = Netns.create();
+  // No link-local addresses (IN6_ADDR_GEN_MODE_NONE): they and their routes come at a time of their own.
+  ns.run(() => writeFileSync('/proc/sys/net/ipv6/conf/default/addr_gen_mode', '1'));
 });
 afterEach(() => {
   ns.close();
@@ -108,16 +110,16 @@ describe('settings', () => {
 describe('addresses', () => {
   inNamespace('of both families come, are listed and go', () => {
     const link = port();
-    const own = link.addresses();
+    expect(link.addresses()).toEqual([]);
     for (const address of ['10.0.0.1/24', '10.0.0.2/24', '192.0.2.1/32', 'fd00::1/64'])
       link.addAddress(address);
     expect(new Set(link.addresses())).toEqual(
-      new Set([...own, '10.0.0.1/24', '10.0.0.2/24', '192.0.2.1/32', 'fd00::1/64']),
+      new Set(['10.0.0.1/24', '10.0.0.2/24', '192.0.2.1/32', 'fd00::1/64']),
     );
     expect(Link.get('lo').addresses()).toEqual(['127.0.0.1/8', '::1/128']);
     link.removeAddress('fd00::1/64');
     link.removeAddress('192.0.2.1/32');
-    expect(new Set(link.addresses())).toEqual(new Set([...own, '10.0.0.1/24', '10.0.0.2/24']));
+    expect(new Set(link.addresses())).toEqual(new Set(['10.0.0.1/24', '10.0.0.2/24']));
   });
 
   inNamespace('of IPv6 can be bound to in the same tick', () => {
