@@ -52,6 +52,8 @@ export interface MessageSocketEvents {
 export abstract class MessageSocket extends BlockingSocket {
   readonly #queue: SendQueue;
   readonly #received: ReceiveQueue;
+  /** The handle holds it weakly, lest it keep a socket alive that nobody uses. */
+  readonly #listener = (kind: NativeEvent, value: number) => this.#onEvent(kind, value);
   #directReceives = 0;
   #flushScheduled = false;
   #watchScheduled = false;
@@ -85,7 +87,7 @@ export abstract class MessageSocket extends BlockingSocket {
     });
     this.#hearListeners();
     const inbox = sharedInbox();
-    this.handle.listen((kind, value) => this.#onEvent(kind, value), inbox.memory, inbox.capacity);
+    this.handle.listen(this.#listener, inbox.memory, inbox.capacity);
     this.#closeOnAbort(setup.signal);
     process.nextTick(() => {
       if (!this.#closed) this.emit('listening');
