@@ -129,6 +129,14 @@ describe('addresses', () => {
     socket.close();
   });
 
+  inNamespace('of loopback join those that the kernel gave it', () => {
+    const lo = Link.get('lo');
+    lo.addAddress('127.0.0.2/8');
+    expect(lo.addresses()).toContain('127.0.0.2/8');
+    lo.removeAddress('127.0.0.2/8');
+    expect(lo.addresses()).toEqual(['127.0.0.1/8', '::1/128']);
+  });
+
   inNamespace('that are there twice or not at all are errors', () => {
     const link = port();
     link.addAddress('10.0.0.1/24');
