@@ -19,7 +19,7 @@
           'src/native/core/host/rtnetlink.cc',
           'src/native/core/io/tun_io.cc',
         ],
-        'include_dirs': ['src/native', '<!(node -p "require(\'node-addon-api\').include_dir")'],
+        'include_dirs': ['src/native', '<!(node src/native/headers.js)'],
         'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NAPI_DISABLE_CPP_EXCEPTIONS'],
         'cflags_cc': ['-std=c++17', '-O3', '-Wall', '-Wextra', '-fno-exceptions', '-fvisibility=hidden'],
         'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],

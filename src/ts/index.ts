@@ -1,6 +1,6 @@
 export { Link } from './host/link';
 export { Netns } from './host/netns';
-export { type MessageSocketEvents, MessageSocket } from './socket/message-socket';
+export { MessageSocket, type MessageSocketEvents } from './socket/message-socket';
 export { PacketBatch, type PacketBatchOptions } from './socket/packet-batch';
 export type { SendCallback } from './socket/send-queue';
 export type { TunOptions } from './socket/tun-options';

@@ -1,8 +1,9 @@
 import { join } from 'node:path';
+
 import load = require('node-gyp-build');
 
 /** What a SocketHandle tells its socket, as the first argument of onEvent(kind, value). */
-export const enum NativeEvent {
+export enum NativeEvent {
   /** `value` packets are in the inbox; or a negative errno. */
   Readable = 0,
   /** There may be room to send. */
@@ -24,7 +25,12 @@ export interface SocketHandle {
   /** The descriptor; -1 once closed. */
   readonly fd: number;
   /** `details` receives [copied, size, flags, protocol]. Waits `timeoutMs` at most. */
-  receive(views: Uint8Array | readonly Uint8Array[], flags: number, timeoutMs: number, details: Uint32Array): number;
+  receive(
+    views: Uint8Array | readonly Uint8Array[],
+    flags: number,
+    timeoutMs: number,
+    details: Uint32Array,
+  ): number;
   send(views: Uint8Array | readonly Uint8Array[], flags: number, timeoutMs: number): number;
   /** At most `limit` packets. */
   receiveBatch(
@@ -181,7 +187,9 @@ export function native(): NativeBinding {
 function loadBinding(): NativeBinding {
   if (process.platform !== 'linux') {
     throw Object.assign(
-      new Error(`tunsock needs Linux: there are no TUN/TAP devices and packet sockets as it uses them on ${process.platform}`),
+      new Error(
+        `tunsock needs Linux: there are no TUN/TAP devices and packet sockets as it uses them on ${process.platform}`,
+      ),
       { code: 'ERR_TUNSOCK_PLATFORM' },
     );
   }

@@ -7,11 +7,13 @@
 
 namespace tunsock {
 
-/// Watches one descriptor from the event loop of one environment (never the default loop, never the thread pool).
-/// Owned by whoever owns the descriptor, which must outlive it: close the poller before its descriptor.
+/// Watches one descriptor from the event loop of one environment (never the default loop, never the thread
+/// pool). Owned by whoever owns the descriptor, which must outlive it: close the poller before its
+/// descriptor.
 class Poller {
  public:
-  /// `status` is 0 or a negative errno, after which the watch has stopped; `events` are UV_READABLE and UV_WRITABLE.
+  /// `status` is 0 or a negative errno, after which the watch has stopped; `events` are UV_READABLE and
+  /// UV_WRITABLE.
   using Callback = void (*)(void* context, int status, int events);
 
   Poller() = default;
@@ -25,7 +27,8 @@ class Poller {
   /// Whether the watch keeps the process alive.
   void SetRef(bool ref);
 
-  /// Gives the handle back to the loop. The descriptor may be closed right after. Can be called at any time, twice too.
+  /// Gives the handle back to the loop. The descriptor may be closed right after. Can be called at any time,
+  /// twice too.
   void Close();
 
   [[nodiscard]] int events() const { return events_; }

@@ -17,8 +17,8 @@ constexpr uint32_t kDetailsWords = 4;
 constexpr int kLinkPresent = 1;
 constexpr int kLinkUp = 2;
 
-/// Runs `attempt` until it does not return -EAGAIN, waiting for `poll_events` in between, `timeout_ms` in all at most.
-/// JavaScript loops over short waits, so that a Worker that is blocked here can still be terminated.
+/// Runs `attempt` until it does not return -EAGAIN, waiting for `poll_events` in between, `timeout_ms` in all
+/// at most. JavaScript loops over short waits, so that a Worker that is blocked here can still be terminated.
 template <typename Attempt>
 SysResult Blocking(int fd, short poll_events, int flags, int timeout_ms, Attempt attempt) {
   const SysResult result = attempt();
@@ -106,7 +106,9 @@ Napi::Function SocketHandle::Define(Napi::Env env) {
 
 SocketHandle::SocketHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<SocketHandle>(info) {}
 
-SocketHandle::~SocketHandle() { CloseAll(); }
+SocketHandle::~SocketHandle() {
+  CloseAll();
+}
 
 Napi::Object SocketHandle::Create(Napi::Env env, UniqueFd fd, std::unique_ptr<TunDevice> tun,
                                   std::unique_ptr<PacketIo> io) {
@@ -118,7 +120,9 @@ Napi::Object SocketHandle::Create(Napi::Env env, UniqueFd fd, std::unique_ptr<Tu
   return object;
 }
 
-Napi::Value SocketHandle::Fd(const Napi::CallbackInfo& info) { return ResultValue(info.Env(), closed() ? -1 : fd()); }
+Napi::Value SocketHandle::Fd(const Napi::CallbackInfo& info) {
+  return ResultValue(info.Env(), closed() ? -1 : fd());
+}
 
 /// receive(views, flags, timeoutMs, details)
 Napi::Value SocketHandle::Receive(const Napi::CallbackInfo& info) {
@@ -170,7 +174,8 @@ Napi::Value SocketHandle::SendBatch(const Napi::CallbackInfo& info) {
   if (closed()) return ResultValue(info.Env(), -EBADF);
   const uint32_t start = UintArg(info, 3);
   const uint32_t end = UintArg(info, 4);
-  if (!ReadBatch(info, 0, &batch) || start > end || end > batch.capacity) return ResultValue(info.Env(), -EINVAL);
+  if (!ReadBatch(info, 0, &batch) || start > end || end > batch.capacity)
+    return ResultValue(info.Env(), -EINVAL);
   const int flags = IntArg(info, 5);
   return ResultValue(info.Env(), Blocking(fd(), POLLOUT, flags, IntArg(info, 6),
                                           [&] { return io_->SendBatch(batch, start, end, flags); }));
@@ -196,8 +201,8 @@ Napi::Value SocketHandle::WatchLink(const Napi::CallbackInfo& info) {
   return ResultValue(info.Env(), result);
 }
 
-/// watch(events, limit, link): UV_READABLE | UV_WRITABLE of the socket, how many packets a wake-up reads at most, and
-/// whether to hear of the interface.
+/// watch(events, limit, link): UV_READABLE | UV_WRITABLE of the socket, how many packets a wake-up reads at
+/// most, and whether to hear of the interface.
 Napi::Value SocketHandle::Watch(const Napi::CallbackInfo& info) {
   if (closed()) return ResultValue(info.Env(), -EBADF);
   const int events = IntArg(info, 0);
@@ -205,7 +210,10 @@ Napi::Value SocketHandle::Watch(const Napi::CallbackInfo& info) {
   const bool link = link_ != nullptr && info[2].ToBoolean();
   SysResult result = socket_poller_.Start(
       info.Env(), fd(), events,
-      [](void* self, int status, int ready) { static_cast<SocketHandle*>(self)->OnSocketEvent(status, ready); }, this);
+      [](void* self, int status, int ready) {
+        static_cast<SocketHandle*>(self)->OnSocketEvent(status, ready);
+      },
+      this);
   if (link_ != nullptr && result >= 0) {
     link_poller_.SetRef(false);
     result = link_poller_.Start(
@@ -245,7 +253,8 @@ void SocketHandle::OnSocketEvent(int status, int events) {
     return;
   }
   if ((events & UV_WRITABLE) != 0) Emit(Event::kWritable, 0);
-  if ((events & UV_READABLE) == 0 || limit_ == 0 || closed() || (socket_poller_.events() & UV_READABLE) == 0) return;
+  if ((events & UV_READABLE) == 0 || limit_ == 0 || closed() || (socket_poller_.events() & UV_READABLE) == 0)
+    return;
   Batch batch;
   const Napi::ArrayBuffer memory = inbox_.Value();
   void* data = nullptr;
@@ -270,8 +279,8 @@ void SocketHandle::OnLinkEvent(int status) {
   Emit(Event::kLink, (state.present ? kLinkPresent : 0) | (state.up ? kLinkUp : 0));
 }
 
-/// Calls JavaScript as the loop does: next ticks and microtasks run after it, and what it throws is uncaught. The
-/// handle may be closed when this returns.
+/// Calls JavaScript as the loop does: next ticks and microtasks run after it, and what it throws is uncaught.
+/// The handle may be closed when this returns.
 void SocketHandle::Emit(Event event, SysResult value) {
   const Napi::Env env = Env();
   const napi_value arguments[] = {ResultValue(env, static_cast<SysResult>(event)), ResultValue(env, value)};

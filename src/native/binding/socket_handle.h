@@ -12,20 +12,22 @@
 
 namespace tunsock {
 
-/// The native side of a MessageSocket: a descriptor, the PacketIo that moves its packets, and its place in the event
-/// loop. Methods return a count or a negative errno. What a call has to say beside that goes into the `details`
-/// array that JavaScript gave: [copied, size, flags, protocol].
+/// The native side of a MessageSocket: a descriptor, the PacketIo that moves its packets, and its place in
+/// the event loop. Methods return a count or a negative errno. What a call has to say beside that goes into
+/// the `details` array that JavaScript gave: [copied, size, flags, protocol].
 ///
-/// Life: while it watches anything, the JavaScript object is held; otherwise the garbage collector may take it, and
-/// the descriptor is closed with it.
+/// Life: while it watches anything, the JavaScript object is held; otherwise the garbage collector may take
+/// it, and the descriptor is closed with it.
 class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
  public:
   static Napi::Function Define(Napi::Env env);
   explicit SocketHandle(const Napi::CallbackInfo& info);
   ~SocketHandle() override;
 
-  /// Makes a handle that owns what it is given. `tun` is null for a packet socket, whose descriptor is then `fd`.
-  static Napi::Object Create(Napi::Env env, UniqueFd fd, std::unique_ptr<TunDevice> tun, std::unique_ptr<PacketIo> io);
+  /// Makes a handle that owns what it is given. `tun` is null for a packet socket, whose descriptor is then
+  /// `fd`.
+  static Napi::Object Create(Napi::Env env, UniqueFd fd, std::unique_ptr<TunDevice> tun,
+                             std::unique_ptr<PacketIo> io);
 
  private:
   /// What the loop has to say, as the first argument of JavaScript's onEvent(kind, value).

@@ -1,46 +1,20 @@
 import { type LinkData, type LinkSettings, native, type Rtnetlink } from '../native';
 import { invalidArgType, invalidArgValue, type SystemErrorContext, systemError } from '../support/errors';
-import { boolean, integer, interfaceName, knownOptions, oneOf, optionsObject } from '../support/options';
-import { cidr, ipAddress, macAddress, oneOrMany, type Route, route } from './cidr';
+import { integer, interfaceName } from '../support/options';
+import { cidr, ipAddress, macAddress, type Route, route } from './cidr';
+import { checkOptions, type LinkOptions, MAX_MTU } from './link-options';
 import { currentPlace, isSamePlace, type Netns, netnsDescriptor, type Place, runAt } from './netns';
 
 export type { Route } from './cidr';
+export type { LinkOptions, VethPeer } from './link-options';
 
+const EOPNOTSUPP = -95;
 const IFF_UP = 1;
-const MAX_MTU = 2 ** 31 - 1;
 const MAX_INDEX = 2 ** 31 - 1;
 const MAX_QUEUE_LENGTH = 2 ** 32 - 1;
-const MAX_VLAN_ID = 4094;
 
-const linkTypes = ['veth', 'dummy', 'bridge', 'vlan'] as const;
 /** The module that makes links of a type, where its name is another. */
 const modules: { [type: string]: string } = { vlan: '8021q' };
-
-/** The other end of a veth pair. */
-export interface VethPeer {
-  name: string;
-  /** Where it is made. Default: the same namespace. */
-  netns?: Netns | undefined;
-}
-
-/** Options of {@link Link.create}. */
-export interface LinkOptions {
-  type: (typeof linkTypes)[number];
-  name: string;
-  /** veth, where it is required. */
-  peer?: VethPeer | undefined;
-  /** vlan, where it is required: the link that carries the tagged frames, or its name. */
-  link?: Link | string | undefined;
-  /** vlan, where it is required: 0 to 4094. */
-  id?: number | undefined;
-  /** In bytes, up to what the type allows; of a veth pair, for both ends. */
-  mtu?: number | undefined;
-  mac?: string | undefined;
-  /** Whether it is brought up. Default false. */
-  up?: boolean | undefined;
-  /** One CIDR or several. */
-  address?: string | readonly string[] | undefined;
-}
 
 /** What went through a link since it was made (`struct rtnl_link_stats64`, linux/if_link.h); exact up to 2^53. */
 export interface LinkCounters {
@@ -84,23 +58,26 @@ function rtnetlink(): Rtnetlink {
   return requests;
 }
 
-/** Returns an answer that isn't a negative errno. */
+/** What to do about an errno, or what it means here. */
+type Hints = { readonly [errno: number]: string };
+
+/** Returns an answer that isn't a negative errno; throws what the kernel said and `own` adds to it, or the usual hint. */
 function answered<T>(
   answer: T,
   syscall: string,
   name: string | undefined,
-  hint?: string,
+  own: Hints = {},
 ): Exclude<T, number> | 0 {
   if (typeof answer === 'number' && answer < 0) {
     const context: SystemErrorContext = { interface: name };
-    // The kernel knows best; then the caller, who knows what it asked for.
-    context.hint = rtnetlink().kernelText || hint || hints[answer];
+    const said = [rtnetlink().kernelText, own[answer]].filter(Boolean).join('; ');
+    context.hint = said || hints[answer];
     throw systemError(answer, syscall, context);
   }
   return answer as Exclude<T, number> | 0;
 }
 
-const hints: { [errno: number]: string } = {
+const hints: Hints = {
   [-16]: 'the link is in use: bring it down first',
   [-17]: 'there is one already',
   [-19]: 'no such interface in this network namespace',
@@ -156,15 +133,12 @@ export class Link {
    * @throws SystemError `EEXIST` for a name that is taken; `EOPNOTSUPP` where the kernel has no such type
    */
   static create(options: LinkOptions): Link {
-    const { type, name, settings, peer, addresses, ...checked } = checkOptions(options);
-    const parent = checked.parent === undefined ? 0 : parentIndex(checked.parent);
+    const { type, name, settings, peer, addresses, link: parentLink, id } = checkOptions(options);
+    const parent = type === 'vlan' ? parentIndex(parentLink) : 0;
     const module = modules[type] ?? type;
-    answered(
-      rtnetlink().createLink(type, settings, peer, parent, checked.id),
-      'RTM_NEWLINK',
-      name,
-      `the kernel can't make ${type} links: load its module with modprobe ${module}, or use a kernel that has it`,
-    );
+    answered(rtnetlink().createLink(type, settings, peer, parent, id), 'RTM_NEWLINK', name, {
+      [EOPNOTSUPP]: `the kernel can't make ${type} links: load its module with modprobe ${module}, or use a kernel that has it`,
+    });
     const link = Link.get(name);
     try {
       for (const address of addresses) link.addAddress(address);
@@ -306,7 +280,7 @@ export class Link {
   setMaster(master: Link | null): void {
     if (master !== null && !(master instanceof Link))
       throw invalidArgType('master', 'a Link or null', master);
-    this.#change({ master: master === null ? 0 : indexAt('master', master, this.#place) });
+    this.#change({ master: master === null ? 0 : Link.indexAt('master', master, this.#place) });
   }
 
   /**
@@ -388,65 +362,7 @@ function readLink(index: number, name: string): LinkData {
   return answered(rtnetlink().getLink(index, name), 'RTM_GETLINK', subject) as LinkData;
 }
 
-function indexAt(name: string, link: Link, place: Place): number {
-  return Link.indexAt(name, link, place);
-}
-
-function parentIndex(link: Link | string): number {
-  return typeof link === 'string' ? readLink(0, link).index : indexAt('options.link', link, currentPlace());
-}
-
-interface CheckedOptions {
-  type: (typeof linkTypes)[number];
-  name: string;
-  settings: LinkSettings;
-  peer: LinkSettings | undefined;
-  parent: Link | string | undefined;
-  id: number;
-  addresses: string[];
-}
-
-/** Options of Link.create that one type alone has, and needs. */
-const ownOptions: { [type: string]: readonly string[] } = { veth: ['peer'], vlan: ['link', 'id'] };
-
-function checkOptions(value: unknown): CheckedOptions {
-  const options = optionsObject('options', value);
-  const type = oneOf('options.type', options.type, linkTypes);
-  knownOptions('options', options, [
-    'type',
-    'name',
-    'mtu',
-    'mac',
-    'up',
-    'address',
-    ...(ownOptions[type] ?? []),
-  ]);
-  const name = interfaceName('options.name', options.name);
-  const mtu = options.mtu === undefined ? undefined : integer('options.mtu', options.mtu, 0, MAX_MTU);
-  const mac = options.mac === undefined ? undefined : macAddress('options.mac', options.mac);
-  const up = options.up === undefined ? undefined : boolean('options.up', options.up);
-  return {
-    type,
-    name,
-    settings: { name, mtu, mac, up },
-    peer: type === 'veth' ? { ...checkPeer(options.peer), mtu } : undefined,
-    parent: type === 'vlan' ? checkParent(options.link) : undefined,
-    id: type === 'vlan' ? integer('options.id', options.id, 0, MAX_VLAN_ID) : 0,
-    addresses: oneOrMany('options.address', options.address, cidr),
-  };
-}
-
-function checkPeer(value: unknown): LinkSettings {
-  if (value === undefined)
-    throw invalidArgType('options.peer', 'an object with the name of the other end', value);
-  const peer = optionsObject('options.peer', value);
-  knownOptions('options.peer', peer, ['name', 'netns']);
-  return {
-    name: interfaceName('options.peer.name', peer.name),
-    netns: peer.netns === undefined ? undefined : netnsDescriptor('options.peer.netns', peer.netns),
-  };
-}
-
-function checkParent(value: unknown): Link | string {
-  return value instanceof Link ? value : interfaceName('options.link', value);
+function parentIndex(link: unknown): number {
+  if (link instanceof Link) return Link.indexAt('options.link', link, currentPlace());
+  return readLink(0, interfaceName('options.link', link)).index;
 }

@@ -1,11 +1,11 @@
 import { types } from 'node:util';
 import { type Failure, type NetnsHandle, native } from '../native';
-import { closedError, invalidArgType, invalidArgValue, systemError } from '../support/errors';
+import { closedError, invalidArgType, invalidArgValue, invalidState, systemError } from '../support/errors';
 import { boolean, callback, integer, knownOptions, optionsObject } from '../support/options';
 
 /**
- * A namespace as this thread goes in and out of it. `handle` is absent only for the one that the thread is in when
- * nothing has taken it out of there: whatever does opens it first, so that there is a way back.
+ * A namespace as this thread goes in and out of it. `handle` is absent only for the one where the thread is while no
+ * `run` is under way: whatever takes the thread out of there opens it first, so that there is a way back.
  *
  * @internal
  */
@@ -161,18 +161,21 @@ export class Netns {
   }
 
   /**
-   * Moves this thread for good; called inside {@link run}, until that returns. A Worker can so live in a namespace of
-   * its own. A {@link Link} from before goes on working on the namespace that it came from.
+   * Moves this thread for good: so a Worker can live in a namespace of its own. A Link from before goes on working on
+   * the namespace that it came from.
    *
+   * @throws Error `ERR_INVALID_STATE` inside {@link run}
    * @throws SystemError `EPERM` without CAP_SYS_ADMIN (setns(2))
    */
   enter(): void {
     const handle = openHandle(this.#place);
-    // Links from here need the way back: theirs is closed with the last of them, by the garbage collector.
-    const back = here.handle ?? taken(native().NetnsHandle.current());
+    if (here.handle !== undefined)
+      throw invalidState("enter() can't be called inside run(), which goes back");
+    // Links from here need the way back: it is closed with the last of them, by the garbage collector.
+    const back = taken(native().NetnsHandle.current());
     const error = handle.enter();
     if (error < 0) {
-      if (here.handle === undefined) back.close();
+      back.close();
       throw netnsError({ error, syscall: 'setns' });
     }
     here.handle = back;

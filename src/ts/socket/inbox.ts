@@ -33,7 +33,10 @@ export function ownPackets(batch: PacketBatch): OwnedPacket[] {
     const start = offsets[first] as number;
     let end = start + (lengths[first] as number);
     let after = first + 1;
-    while (after < length && (offsets[after] as number) + (lengths[after] as number) - start <= SHARED_BYTES) {
+    while (
+      after < length &&
+      (offsets[after] as number) + (lengths[after] as number) - start <= SHARED_BYTES
+    ) {
       end = (offsets[after] as number) + (lengths[after] as number);
       after += 1;
     }
@@ -44,7 +47,12 @@ export function ownPackets(batch: PacketBatch): OwnedPacket[] {
       const bytes = lengths[index] as number;
       owned[index] = {
         packet: memory.subarray(at, at + bytes),
-        info: { size: sizes[index] as number, bytes, flags: flags[index] as number, protocol: protocols[index] as number },
+        info: {
+          size: sizes[index] as number,
+          bytes,
+          flags: flags[index] as number,
+          protocol: protocols[index] as number,
+        },
       };
     }
     first = after;
@@ -61,7 +69,11 @@ export function scatter(owned: OwnedPacket, views: readonly Uint8Array[], flags:
     if (copied === packet.length) break;
   }
   const cut = copied < info.size;
-  return { ...info, bytes: (flags & MSG_TRUNC) !== 0 ? info.size : copied, flags: cut ? info.flags | MSG_TRUNC : info.flags };
+  return {
+    ...info,
+    bytes: (flags & MSG_TRUNC) !== 0 ? info.size : copied,
+    flags: cut ? info.flags | MSG_TRUNC : info.flags,
+  };
 }
 
 /** Moves owned packets from the front of `backlog` into `batch` as recvmmsg does. */
@@ -69,7 +81,10 @@ export function refill(batch: PacketBatch, backlog: OwnedPacket[]): number {
   batch.clear();
   while (backlog.length > 0 && batch.length < batch.capacity) {
     const { packet, info } = backlog.shift() as OwnedPacket;
-    const index = batch.append([packet.subarray(0, batch.packetSize)], Math.min(packet.length, batch.packetSize));
+    const index = batch.append(
+      [packet.subarray(0, batch.packetSize)],
+      Math.min(packet.length, batch.packetSize),
+    );
     batch.sizes[index] = info.size;
     batch.flags[index] = info.size > batch.packetSize ? info.flags | MSG_TRUNC : info.flags;
     batch.protocols[index] = info.protocol;

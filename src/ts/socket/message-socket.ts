@@ -1,20 +1,19 @@
-import { EventEmitter } from 'node:events';
+import type { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { LINK_PRESENT, LINK_UP, NativeEvent, READABLE, type SocketHandle, WRITABLE } from '../native';
-import { MSG_DONTWAIT, MSG_ERRQUEUE } from '../support/constants';
+import { MSG_DONTWAIT } from '../support/constants';
 import { abortError, closedError } from '../support/errors';
-import { abortSignal, callback as checkCallback, flagBits, integer } from '../support/options';
-import type { DirectionStats, MessageInfo, PacketData, ReceivedMessage, SocketStats } from '../support/types';
-import { type OwnedPacket, ownPackets, scatter, sharedInbox } from './inbox';
-import { EAGAIN, EBADFD, EMSGSIZE, ENETDOWN, ENOBUFS, ioError } from './io-errors';
-import { checkBatch, type PacketBatch } from './packet-batch';
+import { abortSignal, callback as checkCallback } from '../support/options';
+import type { MessageInfo, PacketData } from '../support/types';
+import { BlockingSocket } from './blocking-socket';
+import { type OwnedPacket, ownPackets, sharedInbox } from './inbox';
+import { EBADFD, EMSGSIZE, ENETDOWN, ENOBUFS } from './io-errors';
+import type { PacketBatch } from './packet-batch';
 import { packetViews } from './packet-data';
 import { packetStream } from './packet-stream';
 import { ReceiveQueue } from './receive-queue';
 import { type SendCallback, SendQueue } from './send-queue';
 
-/** A blocking call waits in slices, so that worker.terminate() and debuggers get a word in. */
-const WAIT_SLICE_MS = 100;
 /** Packets that receive() may take straight from the kernel before other work of the loop has its turn. */
 const MAX_DIRECT_RECEIVES = 64;
 /** No packet is longer (an IP packet, an Ethernet header with a VLAN tag, packet info); the device's limit is exact. */
@@ -50,12 +49,11 @@ export interface MessageSocketEvents {
  * A socket on which each message is one packet: what TunSocket and PacketSocket share. It keeps the process alive while
  * somebody waits for packets (a 'message' or 'batch' listener, receive(), queued sends), unless unref() was called.
  */
-export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
-  readonly #handle: SocketHandle;
-  readonly #receiveTimeout: number | undefined;
-  readonly #details = new Uint32Array(4);
+export abstract class MessageSocket extends BlockingSocket {
   readonly #queue: SendQueue;
   readonly #received: ReceiveQueue;
+  /** The handle holds it weakly, lest it keep a socket alive that nobody uses. */
+  readonly #listener = (kind: NativeEvent, value: number) => this.#onEvent(kind, value);
   #directReceives = 0;
   #flushScheduled = false;
   #watchScheduled = false;
@@ -63,16 +61,14 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
   #detached = false;
   #closed = false;
   #removeAbortListener: (() => void) | undefined;
-  #finalStats: SocketStats | undefined;
 
   /** @internal */
   protected constructor(setup: MessageSocketSetup) {
-    super();
-    this.#handle = setup.handle;
-    this.#receiveTimeout = setup.receiveTimeout;
+    super(setup.handle, setup.receiveTimeout);
     this.#queue = new SendQueue(
       {
-        sendBatch: (batch, start) => this.#sendBatch(batch, MSG_DONTWAIT, start, 0),
+        sendBatch: (batch, start, timeout) =>
+          this.sendBatch(batch, timeout === 0 ? MSG_DONTWAIT : 0, start, timeout),
         sendError: (errno) => this.ioError(errno, 'send'),
         failed: (error) => process.nextTick(() => this.emit('error', error)),
       },
@@ -91,112 +87,15 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
     });
     this.#hearListeners();
     const inbox = sharedInbox();
-    this.#handle.listen((kind, value) => this.#onEvent(kind, value), inbox.memory, inbox.capacity);
+    this.handle.listen(this.#listener, inbox.memory, inbox.capacity);
     this.#closeOnAbort(setup.signal);
     process.nextTick(() => {
       if (!this.#closed) this.emit('listening');
     });
   }
 
-  /** The interface's name, also after another program has renamed it; the last one known, once closed. */
-  abstract get name(): string;
-
-  /** The interface's index. */
-  abstract get index(): number;
-
-  /** The descriptor; -1 once closed. */
-  get fd(): number {
-    return this.#handle.fd;
-  }
-
-  /** Whether close() was called, or the device has gone. */
-  get closed(): boolean {
+  override get closed(): boolean {
     return this.#closed;
-  }
-
-  /**
-   * Sends one packet, synchronously. Several views are gathered into one packet. Blocks while the kernel has no
-   * room, unless MSG_DONTWAIT is in `flags`.
-   *
-   * @returns bytes sent.
-   * @throws SystemError EAGAIN (MSG_DONTWAIT, and no room), EINVAL (no packet, or a flag other than MSG_DONTWAIT and
-   * MSG_NOSIGNAL), EMSGSIZE (too long for a packet), EIO (the interface is down), EBADFD (the device is gone).
-   * See sendmsg(2), tun_get_user() in drivers/net/tun.c.
-   */
-  sendmsg(data: PacketData, flags = 0): number {
-    const views = packetViews('data', data);
-    flagBits('flags', flags);
-    this.#assertOpen();
-    return this.#blocking('sendmsg', flags, undefined, (timeout) => {
-      if (!this.#flushed()) return EAGAIN;
-      return this.#handle.send(single(views), flags, timeout);
-    });
-  }
-
-  /**
-   * Receives one packet into one view, or scattered into several. Given the same memory twice, the later view's bytes
-   * stand in it. Blocks until there is a packet, `receiveTimeout` at most, unless MSG_DONTWAIT is in `flags`. Into 0
-   * bytes it returns 0 at once, and the packet stays queued.
-   *
-   * @throws SystemError EAGAIN (nothing queued, or nothing came in time), EINVAL (a flag other than MSG_DONTWAIT,
-   * MSG_TRUNC and MSG_ERRQUEUE; with `packetInfo`, fewer than 4 bytes), EBADFD (the device is gone). See recvmsg(2),
-   * tun_recvmsg() in drivers/net/tun.c.
-   */
-  recvmsg(data: PacketData, flags = 0): ReceivedMessage {
-    const views = packetViews('data', data);
-    flagBits('flags', flags);
-    this.#assertOpen();
-    const kept = this.#received.take();
-    if (kept !== undefined) return scatter(kept, views, flags);
-    const details = this.#details;
-    const bytes = this.#blocking('recvmsg', flags, this.#receiveTimeout, (timeout) =>
-      this.#handle.receive(single(views), flags, timeout, details),
-    );
-    return { size: details[1] as number, bytes, flags: details[2] as number, protocol: details[3] as number };
-  }
-
-  /**
-   * Sends the packets of `batch` from `start` on, in order, until one fails or would block. Blocks for the first,
-   * unless MSG_DONTWAIT is in `flags`.
-   *
-   * @returns how many were sent; the one after them is the one that failed, and says why when it comes first.
-   * @throws as sendmsg(), when the first of them can't be sent.
-   */
-  sendmmsg(batch: PacketBatch, flags = 0, start = 0): number {
-    checkBatch('batch', batch);
-    flagBits('flags', flags);
-    integer('start', start, 0, batch.length);
-    this.#assertOpen();
-    return this.#blocking('sendmmsg', flags, undefined, (timeout) => {
-      if (!this.#flushed()) return EAGAIN;
-      return this.#sendBatch(batch, flags, start, timeout);
-    });
-  }
-
-  /**
-   * Fills `batch`, from empty, with the packets that are queued. With none queued it blocks for the first,
-   * `receiveTimeout` at most, unless MSG_DONTWAIT is in `flags`.
-   *
-   * @returns how many were received; 0 with MSG_DONTWAIT when none is queued.
-   * @throws as recvmsg().
-   */
-  recvmmsg(batch: PacketBatch, flags = 0): number {
-    checkBatch('batch', batch);
-    flagBits('flags', flags);
-    this.#assertOpen();
-    if (this.#received.hasKept) return this.#received.takeBatch(batch);
-    batch.length = 0;
-    batch.length = this.#blocking(
-      'recvmmsg',
-      flags,
-      this.#receiveTimeout,
-      (timeout) => {
-        const { memory, capacity, slot } = batch;
-        const received = this.#handle.receiveBatch(memory, capacity, slot, capacity, flags, timeout);
-        return received === EAGAIN && (flags & MSG_DONTWAIT) !== 0 ? 0 : received;
-      },
-    );
-    return batch.length;
   }
 
   /**
@@ -209,7 +108,7 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
   send(packet: PacketData, callback?: SendCallback): void {
     const views = packetViews('packet', packet);
     if (callback !== undefined) checkCallback('callback', callback);
-    this.#assertOpen();
+    this.assertOpen();
     let size = 0;
     for (const view of views) size += view.byteLength;
     const refusal = this.#sendRefusal(views, size, callback);
@@ -244,7 +143,7 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
    */
   async receive(options: { signal?: AbortSignal } = {}): Promise<Buffer> {
     const signal = abortSignal('options.signal', options.signal);
-    this.#assertOpen();
+    this.assertOpen();
     if (signal?.aborted) throw abortError(signal);
     return this.#receiveNow() ?? this.#received.wait(signal);
   }
@@ -265,7 +164,7 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
 
   /** An object-mode Duplex in which each chunk is one packet, with back-pressure both ways. Destroying it closes the socket. */
   stream(): Duplex {
-    this.#assertOpen();
+    this.assertOpen();
     return packetStream(this);
   }
 
@@ -286,13 +185,13 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
 
   /** Lets the socket keep the process alive while it waits for packets, as it does from the start. */
   ref(): this {
-    if (!this.#closed) this.#handle.setRef(true);
+    if (!this.#closed) this.handle.setRef(true);
     return this;
   }
 
   /** Lets the process end while the socket waits for packets. */
   unref(): this {
-    if (!this.#closed) this.#handle.setRef(false);
+    if (!this.#closed) this.handle.setRef(false);
     return this;
   }
 
@@ -304,7 +203,7 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
    */
   close(callback?: () => void): this {
     if (callback !== undefined) checkCallback('callback', callback);
-    this.#assertOpen();
+    this.assertOpen();
     if (callback !== undefined) this.once('close', callback);
     this.#queue.flush();
     this.#end(undefined);
@@ -321,30 +220,24 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
     if (!this.#closed) await new Promise<void>((resolve) => this.close(resolve));
   }
 
-  /** What went in and out since the socket was opened; also once it is closed. */
-  stats(): SocketStats {
-    return this.#finalStats ?? this.#readStats();
-  }
-
   override removeAllListeners(event?: keyof MessageSocketEvents): this {
     super.removeAllListeners(event);
     if (event === undefined) this.#hearListeners();
     return this.#listenersChanged();
   }
 
-  /** @internal */
-  protected get handle(): SocketHandle {
-    this.#assertOpen();
-    return this.#handle;
-  }
-
-  /** @internal What a negative errno of a packet operation means to the user. */
-  protected ioError(errno: number, syscall: string): Error {
-    return ioError(errno, syscall, this.name);
-  }
-
   /** @internal The name of the interface is asked for last when the socket ends. */
   protected abstract rememberName(): void;
+
+  /** @internal */
+  protected override takeKept(): OwnedPacket | undefined {
+    return this.#received.take();
+  }
+
+  /** @internal */
+  protected override takeKeptBatch(batch: PacketBatch): number {
+    return this.#received.takeBatch(batch);
+  }
 
   /** @internal Stops waiting for packets while a queue is detached from its device. */
   protected setDetached(detached: boolean): void {
@@ -357,38 +250,23 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
     if (this.#queue.blocked) this.#flush();
   }
 
-  #assertOpen(): void {
-    if (this.#closed) throw closedError('the socket');
-  }
-
-  #blocking(syscall: string, flags: number, limit: number | undefined, attempt: (timeoutMs: number) => number): number {
-    const waits = (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) === 0;
-    const deadline = waits && limit !== undefined ? performance.now() + limit : Number.POSITIVE_INFINITY;
-    for (;;) {
-      const left = deadline - performance.now();
-      const result = attempt(waits ? Math.max(0, Math.min(WAIT_SLICE_MS, Math.ceil(left))) : 0);
-      if (result >= 0) return result;
-      if (result !== EAGAIN || !waits || left <= 0) throw this.ioError(result, syscall);
-    }
-  }
-
-  #sendBatch(batch: PacketBatch, flags: number, start: number, timeout: number): number {
-    return this.#handle.sendBatch(batch.memory, batch.capacity, batch.slot, start, batch.length, flags, timeout);
-  }
-
-  /** Order among send(), sendmsg() and sendmmsg() is that of the calls: what is queued goes first. */
-  #flushed(): boolean {
-    if (this.#queue.count > 0) this.#flush();
+  /** @internal Order among send(), sendmsg() and sendmmsg() is that of the calls. */
+  protected override flushQueue(timeoutMs: number): boolean {
+    if (this.#queue.count > 0) this.#flush(timeoutMs);
     return this.#queue.count === 0;
   }
 
-  #flush(): void {
+  #flush(timeoutMs = 0): void {
     const wasBlocked = this.#queue.blocked;
-    this.#queue.flush();
+    this.#queue.flush(timeoutMs);
     if (this.#queue.blocked !== wasBlocked) this.#watch();
   }
 
-  #sendRefusal(views: readonly Uint8Array[], size: number, callback: SendCallback | undefined): Error | undefined {
+  #sendRefusal(
+    views: readonly Uint8Array[],
+    size: number,
+    callback: SendCallback | undefined,
+  ): Error | undefined {
     if (size > MAX_SEND) return this.ioError(EMSGSIZE, 'send');
     return this.#queue.push(views, size, callback) ? undefined : this.ioError(ENOBUFS, 'send');
   }
@@ -401,7 +279,7 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
     if (this.#directReceives >= MAX_DIRECT_RECEIVES) return undefined;
     this.#directReceives += 1;
     const inbox = sharedInbox();
-    const received = this.#handle.receiveBatch(inbox.memory, inbox.capacity, inbox.slot, 1, MSG_DONTWAIT, 0);
+    const received = this.handle.receiveBatch(inbox.memory, inbox.capacity, inbox.slot, 1, MSG_DONTWAIT, 0);
     // An error shows at the wake-up too.
     return received > 0 ? this.#own(inbox, received)[0]?.packet : undefined;
   }
@@ -414,9 +292,8 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
   /** What the loop waits for follows from who listens. */
   #hearListeners(): void {
     const changed = () => this.#listenersChanged();
-    const emitter: EventEmitter = this;
-    emitter.on('newListener', changed);
-    emitter.on('removeListener', changed);
+    (this as EventEmitter).on('newListener', changed);
+    (this as EventEmitter).on('removeListener', changed);
   }
 
   #listenersChanged(): this {
@@ -438,7 +315,7 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
     const events = (reading ? READABLE : 0) | (this.#queue.blocked ? WRITABLE : 0);
     const link = events !== 0 || this.listenerCount('error') > 0 || this.listenerCount('close') > 0;
     const limit = flowing ? sharedInbox().capacity : this.#received.waiting;
-    const result = this.#handle.watch(events, limit, link);
+    const result = this.handle.watch(events, limit, link);
     if (result < 0) this.#end(this.ioError(result, 'poll'));
   }
 
@@ -464,13 +341,14 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
   #onPackets(count: number): void {
     const inbox = sharedInbox();
     const wanted = this.listenerCount('message') > 0 || this.#received.waiting > 0;
+    const waited = this.#received.waiting > 0;
     const owned = wanted ? this.#own(inbox, count) : [];
     inbox.length = count;
     try {
-      this.emit('batch', inbox);
+      if (!this.#paused) this.emit('batch', inbox);
     } finally {
       this.#received.deliver(owned);
-      this.#watch();
+      if (waited) this.#watch();
     }
   }
 
@@ -498,14 +376,15 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
   #end(error: Error | undefined): void {
     if (this.#closed) return;
     this.rememberName();
-    this.#finalStats = this.#readStats();
+    this.closeHandle();
     this.#closed = true;
-    this.#handle.close();
     this.#removeAbortListener?.();
     const reason = error ?? closedError('the socket');
+    // Who waits in receive() gets the error there, and need not listen for it too.
+    const silent = error === undefined || (this.#received.waiting > 0 && this.listenerCount('error') === 0);
     this.#queue.abandon(reason);
     this.#received.abandon(reason);
-    if (error !== undefined) process.nextTick(() => this.emit('error', error));
+    if (!silent) process.nextTick(() => this.emit('error', error));
     process.nextTick(() => this.emit('close'));
   }
 
@@ -517,22 +396,4 @@ export abstract class MessageSocket extends EventEmitter<MessageSocketEvents> {
     signal.addEventListener('abort', onAbort, { once: true });
     this.#removeAbortListener = () => signal.removeEventListener('abort', onAbort);
   }
-
-  #readStats(): SocketStats {
-    const counters = new Float64Array(10);
-    this.#handle.stats(counters);
-    const direction = (at: number): DirectionStats => ({
-      packets: counters[at] as number,
-      bytes: counters[at + 1] as number,
-      truncated: counters[at + 2] as number,
-      wouldBlock: counters[at + 3] as number,
-      errors: counters[at + 4] as number,
-    });
-    return { received: direction(0), sent: direction(5) };
-  }
-}
-
-/** The addon takes one view without an array around it. */
-function single(views: readonly Uint8Array[]): Uint8Array | readonly Uint8Array[] {
-  return views.length === 1 ? (views[0] as Uint8Array) : views;
 }

@@ -73,7 +73,11 @@ export class PacketBatch implements Iterable<Buffer> {
     this.sizes = column(2);
     this.flags = column(3);
     this.protocols = column(4);
-    this.buffer = Buffer.from(this.memory, slabAt, packedBytes === undefined ? slabBytes : slabBytes + TAIL_BYTES);
+    this.buffer = Buffer.from(
+      this.memory,
+      slabAt,
+      packedBytes === undefined ? slabBytes : slabBytes + TAIL_BYTES,
+    );
   }
 
   /** @internal A batch in which packets lie one behind another and are never cut: room for `bytes` bytes of them. */
@@ -106,7 +110,8 @@ export class PacketBatch implements Iterable<Buffer> {
       throw outOfRange('packet', `at most ${this.packetSize} bytes long, the batch's packetSize`, size);
     }
     const index = this.append(views, size);
-    if (index < 0) throw outOfRange('packet', `pushed into a batch that has room (capacity ${this.capacity})`, index);
+    if (index < 0)
+      throw outOfRange('packet', `pushed into a batch that has room (capacity ${this.capacity})`, index);
     return index;
   }
 
@@ -150,7 +155,8 @@ export class PacketBatch implements Iterable<Buffer> {
 /** Checks that `value` is a batch whose memory is still there and whose `length` is one. */
 export function checkBatch(name: string, value: unknown): PacketBatch {
   if (!(value instanceof PacketBatch)) throw invalidArgType(name, 'a PacketBatch', value);
-  if (value.memory.byteLength === 0) throw invalidArgType(name, 'a PacketBatch whose memory was not transferred away', value);
+  if (value.memory.byteLength === 0)
+    throw invalidArgType(name, 'a PacketBatch whose memory was not transferred away', value);
   integer(`${name}.length`, value.length, 0, value.capacity);
   return value;
 }

@@ -38,11 +38,6 @@ export class ReceiveQueue {
     return this.#waiting.length;
   }
 
-  /** Whether packets are kept. */
-  get hasKept(): boolean {
-    return this.#kept.length > 0;
-  }
-
   /** The first kept packet. */
   take(): OwnedPacket | undefined {
     return this.#kept.shift();

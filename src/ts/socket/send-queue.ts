@@ -17,8 +17,8 @@ interface Block {
 
 /** What the queue needs of its socket. */
 export interface SendQueueOwner {
-  /** Sends packets from `start` on without blocking: how many, or a negative errno when the first did not go. */
-  sendBatch(batch: PacketBatch, start: number): number;
+  /** Sends packets from `start` on, waiting for room for the first: how many, or a negative errno when it did not go. */
+  sendBatch(batch: PacketBatch, start: number, timeoutMs: number): number;
   /** The error of a packet that failed. */
   sendError(errno: number): Error;
   /** A packet without a callback failed. */
@@ -61,11 +61,11 @@ export class SendQueue {
     return true;
   }
 
-  /** Sends what the kernel takes now. Callbacks run on the next tick. */
-  flush(): void {
+  /** Sends what the kernel takes, waiting `timeoutMs` for room at most. Callbacks run on the next tick. */
+  flush(timeoutMs = 0): void {
     this.blocked = false;
     for (let block = this.#blocks[0]; block !== undefined; block = this.#blocks[0]) {
-      if (!this.#sendBlock(block)) {
+      if (!this.#sendBlock(block, timeoutMs)) {
         this.blocked = true;
         return;
       }
@@ -90,11 +90,11 @@ export class SendQueue {
   }
 
   /** Whether all of a block has been dealt with; false when the kernel has no room for the rest. */
-  #sendBlock(block: Block): boolean {
+  #sendBlock(block: Block, timeoutMs: number): boolean {
     const { batch } = block;
     while (block.next < batch.length) {
       const start = block.next;
-      const sent = this.#owner.sendBatch(batch, start);
+      const sent = this.#owner.sendBatch(batch, start, timeoutMs);
       if (sent === EAGAIN) return false;
       // A packet that the kernel refuses takes only itself out of the queue.
       const error = sent < 0 ? this.#owner.sendError(sent) : null;

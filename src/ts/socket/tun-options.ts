@@ -115,19 +115,25 @@ const MAX_TIMEOUT_MS = 0x7fffffff;
 export function tunConfig(options: TunOptions | undefined): TunConfig {
   const given = optionsObject('options', options);
   knownOptions('options', given, KNOWN);
-  const optional = <T>(key: (typeof KNOWN)[number], read: (name: string, value: unknown) => T): T | undefined =>
-    given[key] === undefined ? undefined : read(`options.${key}`, given[key]);
-  const number = (min: number, max: number) => (name: string, value: unknown) => integer(name, value, min, max);
+  const optional = <T>(
+    key: (typeof KNOWN)[number],
+    read: (name: string, value: unknown) => T,
+  ): T | undefined => (given[key] === undefined ? undefined : read(`options.${key}`, given[key]));
+  const number = (min: number, max: number) => (name: string, value: unknown) =>
+    integer(name, value, min, max);
 
   const tap = optional('mode', (name, value) => oneOf(name, value, ['tun', 'tap'])) === 'tap';
   const mac = optional('mac', macAddress);
-  if (mac !== undefined && !tap) throw invalidArgValue('options.mac', "given only with mode 'tap': a tun device has none", mac);
+  if (mac !== undefined && !tap)
+    throw invalidArgValue('options.mac', "given only with mode 'tap': a tun device has none", mac);
   const napi = optional('napi', (name, value) => (value === 'frags' ? value : boolean(name, value))) ?? false;
   if (napi === 'frags' && !tap) throw invalidArgValue('options.napi', "'frags' only with mode 'tap'", napi);
   optional('offload', (name, value) => oneOf(name, value, ['none']));
 
   return {
-    name: optional('name', (name, value) => interfaceName(name, value, { template: true })) ?? (tap ? 'tap%d' : 'tun%d'),
+    name:
+      optional('name', (name, value) => interfaceName(name, value, { template: true })) ??
+      (tap ? 'tap%d' : 'tun%d'),
     tap,
     packetInfo: optional('packetInfo', boolean) ?? false,
     multiQueue: optional('multiQueue', boolean) ?? false,
@@ -144,7 +150,8 @@ export function tunConfig(options: TunOptions | undefined): TunConfig {
     up: optional('up', boolean) ?? true,
     txQueueLength: optional('txQueueLength', number(0, 0xffffffff)),
     receiveTimeout: optional('receiveTimeout', number(0, MAX_TIMEOUT_MS)),
-    sendQueueLimit: optional('sendQueueLimit', number(1, Number.MAX_SAFE_INTEGER)) ?? DEFAULT_SEND_QUEUE_LIMIT,
+    sendQueueLimit:
+      optional('sendQueueLimit', number(1, Number.MAX_SAFE_INTEGER)) ?? DEFAULT_SEND_QUEUE_LIMIT,
     signal: optional('signal', abortSignal),
     device: optional('device', string) ?? '/dev/net/tun',
   };

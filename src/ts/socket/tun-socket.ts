@@ -69,7 +69,8 @@ export class TunSocket extends MessageSocket {
     const name = deviceName(handle);
     const netns = handle.networkNamespace();
     // A kernel before 5.2, or a namespace of others: then it is taken to be this thread's.
-    const index = netns < 0 ? watchedIndex(handle, name) : inNamespace(netns, () => watchedIndex(handle, name));
+    const watch = () => watchLink(handle, Link.get(name));
+    const index = netns < 0 ? watch() : inNamespace(netns, watch);
     return new TunSocket({ ...setupOf(tunConfig({}), handle), name, index });
   }
 
@@ -145,8 +146,11 @@ export class TunSocket extends MessageSocket {
     try {
       const name = deviceName(handle);
       checkGranted(handle, config, name);
-      const index = watchedIndex(handle, name);
-      configure(handle, Link.byIndex(index), config, undo);
+      const link = Link.get(name);
+      configure(handle, link, config, undo);
+      // From here on: what was done to the link until now is no news.
+      watchLink(handle, link);
+      const { index } = link;
       return new TunSocket({ ...setupOf(config, handle), name, index });
     } catch (error) {
       for (const step of undo.reverse()) {
@@ -194,7 +198,10 @@ function attachFlags(config: TunConfig): number {
 }
 
 /** Throws what opening failed with; the hint says what to do about the usual causes. */
-function opened(result: SocketHandle | Failure, context: (syscall: string) => SystemErrorContext): SocketHandle {
+function opened(
+  result: SocketHandle | Failure,
+  context: (syscall: string) => SystemErrorContext,
+): SocketHandle {
   if (!('syscall' in result)) return result;
   const { error, syscall } = result;
   throw systemError(error, syscall, { ...context(syscall), hint: openHints.get(`${syscall} ${error}`) });
@@ -236,11 +243,10 @@ function checkGranted(handle: SocketHandle, config: TunConfig, name: string): vo
   }
 }
 
-/** The interface's index, in the namespace that this thread is in; makes ready to hear of it. */
-function watchedIndex(handle: SocketHandle, name: string): number {
-  const { index } = Link.get(name);
-  check(handle.watchLink(index), 'RTM_GETLINK', { interface: name });
-  return index;
+/** Makes ready to hear of the interface, in the namespace that this thread is in. */
+function watchLink(handle: SocketHandle, link: Link): number {
+  check(handle.watchLink(link.index), 'RTM_GETLINK', { interface: link.name });
+  return link.index;
 }
 
 /**

@@ -81,6 +81,11 @@ export function outOfRange(name: string, range: string, value: unknown): RangeEr
   );
 }
 
+/** A call that makes no sense now, whatever its arguments: Error `ERR_INVALID_STATE`. */
+export function invalidState(message: string): Error {
+  return withCode(new Error(message), 'ERR_INVALID_STATE');
+}
+
 /** Use after close: Error `ERR_SOCKET_CLOSED`. */
 export function closedError(what: string): Error {
   return withCode(new Error(`${what} is closed`), 'ERR_SOCKET_CLOSED');

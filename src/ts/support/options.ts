@@ -49,7 +49,8 @@ export function flagBits(name: string, value: unknown): number {
 }
 
 export function abortSignal(name: string, value: unknown): AbortSignal | undefined {
-  if (value !== undefined && !(value instanceof AbortSignal)) throw invalidArgType(name, 'an AbortSignal', value);
+  if (value !== undefined && !(value instanceof AbortSignal))
+    throw invalidArgType(name, 'an AbortSignal', value);
   return value;
 }
 
@@ -66,12 +67,19 @@ export function interfaceName(name: string, value: unknown, { template = false }
   if (text.length === 0 || Buffer.byteLength(text) > 15) {
     throw outOfRange(name, 'an interface name of 1 to 15 bytes', text);
   }
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: a NUL would cut the name short in the kernel
   if (/[/:\s\0]/.test(text) || text === '.' || text === '..') {
-    throw invalidArgValue(name, "an interface name without '/', ':', spaces and NUL, and not '.' or '..'", text);
+    throw invalidArgValue(
+      name,
+      "an interface name without '/', ':', spaces and NUL, and not '.' or '..'",
+      text,
+    );
   }
   if (text.includes('%') && !(template && /^[^%]*%d[^%]*$/.test(text))) {
-    throw invalidArgValue(name, template ? "an interface name with '%' only in one '%d'" : "an interface name without '%'", text);
+    throw invalidArgValue(
+      name,
+      template ? "an interface name with '%' only in one '%d'" : "an interface name without '%'",
+      text,
+    );
   }
   return text;
 }

@@ -87,8 +87,8 @@ Failure TunDevice::Adopt(int fd, TunDevice* device) {
   return failure;
 }
 
-/// Learns what the kernel granted, which need not be what was asked for: a second queue's wish for packet info or a
-/// virtio header is ignored without an error.
+/// Learns what the kernel granted, which need not be what was asked for: a second queue's wish for packet
+/// info or a virtio header is ignored without an error.
 Failure TunDevice::ReadBack() {
   ifreq request{};
   const SysResult result = GetInterface(fd(), &request);

@@ -12,16 +12,17 @@ namespace tunsock {
 /// A descriptor of /dev/net/tun that is attached to a device: the ioctls of drivers/net/tun.c.
 class TunDevice {
  public:
-  /// Opens `path` and attaches to the device that `name` and `flags` (IFF_TUN, IFF_TAP, IFF_NO_PI, ...) name, in the
-  /// calling thread's network namespace. `name` may hold one %d. Changes `device` only when all went well.
+  /// Opens `path` and attaches to the device that `name` and `flags` (IFF_TUN, IFF_TAP, IFF_NO_PI, ...) name,
+  /// in the calling thread's network namespace. `name` may hold one %d. Changes `device` only when all went
+  /// well.
   static Failure Open(const char* path, const std::string& name, uint16_t flags, TunDevice* device);
 
-  /// Takes over an attached descriptor that something else opened, and makes it O_NONBLOCK. Leaves `fd` with the
-  /// caller when it fails: -ENOTSOCK for what is no tun descriptor, -EBADFD for one that is not attached.
+  /// Takes over an attached descriptor that something else opened, and makes it O_NONBLOCK. Leaves `fd` with
+  /// the caller when it fails: -ENOTSOCK for what is no tun descriptor, -EBADFD for one that is not attached.
   static Failure Adopt(int fd, TunDevice* device);
 
-  /// Makes one of the ioctls that take or give an int, by its name ("TUNSETPERSIST"). Returns 0, or for one that gets
-  /// a value that value; -EINVAL for a name that is none.
+  /// Makes one of the ioctls that take or give an int, by its name ("TUNSETPERSIST"). Returns 0, or for one
+  /// that gets a value that value; -EINVAL for a name that is none.
   SysResult Control(const std::string& request, int value);
 
   /// Detaches this queue, or attaches it again (IFF_DETACH_QUEUE, IFF_ATTACH_QUEUE).

@@ -13,9 +13,9 @@ struct LinkState {
   bool present = false;  // false: deleted, or moved to another namespace
 };
 
-/// Hears when one interface goes up, goes down or goes away: an rtnetlink socket whose filter lets through only that
-/// interface's messages, so that many watches cost nothing. It hears of the network namespace that it was opened in.
-/// rtnetlink(7), net/core/rtnetlink.c.
+/// Hears when one interface goes up, goes down or goes away: an rtnetlink socket whose filter lets through
+/// only that interface's messages, so that many watches cost nothing. It hears of the network namespace that
+/// it was opened in. rtnetlink(7), net/core/rtnetlink.c.
 class LinkWatch {
  public:
   /// Watches interface `index` of the calling thread's namespace. `watch` changes only when all went well.
@@ -24,12 +24,14 @@ class LinkWatch {
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] const LinkState& state() const { return state_; }
 
-  /// Takes in what is queued, never blocks. Returns 1 when state() changed, 0 when not, or a negative errno.
+  /// Brings state() up to date, however many messages were queued or lost; never blocks. Returns 1 when it
+  /// changed, 0 when not, or a negative errno.
   SysResult Drain();
 
  private:
-  /// Asks for the interface; the answer comes in by Drain.
+  /// Asks for the interface; ReadQueue takes in the answer.
   SysResult Ask() const;
+  SysResult ReadQueue();
   void Take(const uint8_t* bytes, size_t length);
 
   UniqueFd fd_;

@@ -5,6 +5,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
+#include <netinet/in.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -229,11 +230,16 @@ SysResult Rtnetlink::ChangeAddress(Change change, uint32_t index, const IpPrefix
   header.ifa_prefixlen = address.length;
   header.ifa_index = index;
   const bool add = change == Change::kAdd;
+  const bool ipv4 = address.address.family == AF_INET;
+  // 127.0.0.0/8 never leaves the host; the kernel refuses (EINVAL) a network's second address of another
+  // scope.
+  if (add && ipv4 && address.address.bytes[0] == IN_LOOPBACKNET) header.ifa_scope = RT_SCOPE_HOST;
   NetlinkMessage message(add ? RTM_NEWADDR : RTM_DELADDR, add ? NLM_F_CREATE | NLM_F_EXCL : 0, header);
   PutAddress(&message, IFA_LOCAL, address.address);
-  PutAddress(&message, IFA_ADDRESS, address.address);
+  // The other end's; to remove a point-to-point link's address, that must not be asked for.
+  if (add) PutAddress(&message, IFA_ADDRESS, address.address);
   // Usable at once: no wait for an answer to duplicate address detection.
-  if (add && address.address.family == AF_INET6) message.PutU32(IFA_FLAGS, IFA_F_NODAD);
+  if (add && !ipv4) message.PutU32(IFA_FLAGS, IFA_F_NODAD);
   return Run(&message);
 }
 

@@ -9,7 +9,8 @@ namespace tunsock {
 
 /// What the kernel says of a packet beside its bytes. 64 bytes, laid out for src/ts/socket/packet-batch.ts.
 struct PacketMeta {
-  /// virtio_net_hdr of a raw offload socket, as the kernel has it (native endian unless TUNSETVNETLE says otherwise).
+  /// virtio_net_hdr of a raw offload socket, as the kernel has it (native endian unless TUNSETVNETLE says
+  /// otherwise).
   uint8_t virtio_header[12];
   /// sockaddr_ll of a packet socket: interface, packet type, hardware type, address.
   uint32_t interface_index;
@@ -37,13 +38,14 @@ struct PacketDetails {
   PacketMeta meta;
 };
 
-/// Room after the last slot, so that every packet can be read with one read(2) that shows its true length: a packet
-/// longer than its slot runs over slots that are still empty.
+/// Room after the last slot, so that every packet can be read with one read(2) that shows its true length: a
+/// packet longer than its slot runs over slots that are still empty.
 constexpr size_t kBatchTail = 65536 + 64;
 
-/// A borrowed view of a PacketBatch's memory: PacketMeta for each packet, then columns of 32-bit words, one word a
-/// packet, then, from the next multiple of 64, the slab. With `packet_size` 0 packets lie one behind another and are never cut; otherwise each has
-/// a slot of that size. The owner keeps the memory alive and in place while the view is used.
+/// A borrowed view of a PacketBatch's memory: PacketMeta for each packet, then columns of 32-bit words, one
+/// word a packet, then, from the next multiple of 64, the slab. With `packet_size` 0 packets lie one behind
+/// another and are never cut; otherwise each has a slot of that size. The owner keeps the memory alive and in
+/// place while the view is used.
 struct Batch {
   uint32_t* offsets = nullptr;
   uint32_t* lengths = nullptr;
@@ -90,14 +92,15 @@ struct Batch {
   /// The most that packet `index` may keep of its length.
   [[nodiscard]] size_t SlotLength() const { return packet_size != 0 ? packet_size : SIZE_MAX; }
 
-  /// Whether packet `index` lies inside the slab: JavaScript can write what it likes into offsets and lengths.
+  /// Whether packet `index` lies inside the slab: JavaScript can write what it likes into offsets and
+  /// lengths.
   [[nodiscard]] bool Holds(uint32_t index) const {
     return offsets[index] <= slab_bytes && lengths[index] <= slab_bytes - offsets[index];
   }
 };
 
-/// Receives packets one by one with `receive(slot, room, index)`, which returns a true length or a negative errno,
-/// until the batch or its slab is full or there is an error. Bounded by the batch's capacity.
+/// Receives packets one by one with `receive(slot, room, index)`, which returns a true length or a negative
+/// errno, until the batch or its slab is full or there is an error. Bounded by the batch's capacity.
 template <typename ReceiveOne>
 SysResult FillBatch(const Batch& batch, ReceiveOne receive) {
   uint32_t count = 0;

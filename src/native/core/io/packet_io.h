@@ -31,8 +31,9 @@ struct IoStats {
   Direction sent;
 };
 
-/// Moves packets through one descriptor, one packet a message, and never blocks: what would block returns -EAGAIN.
-/// Does not own the descriptor. Errors are negative errnos. `flags` are those of sendmsg(2) and recvmsg(2).
+/// Moves packets through one descriptor, one packet a message, and never blocks: what would block returns
+/// -EAGAIN. Does not own the descriptor. Errors are negative errnos. `flags` are those of sendmsg(2) and
+/// recvmsg(2).
 class PacketIo {
  public:
   PacketIo() = default;
@@ -40,18 +41,19 @@ class PacketIo {
   PacketIo& operator=(const PacketIo&) = delete;
   virtual ~PacketIo() = default;
 
-  /// Scatters the next packet into `views`. Returns the bytes copied, or with MSG_TRUNC in `flags` the packet's true
-  /// length. `details` is filled when the result is not negative.
+  /// Scatters the next packet into `views`. Returns the bytes copied, or with MSG_TRUNC in `flags` the
+  /// packet's true length. `details` is filled when the result is not negative.
   virtual SysResult Receive(const iovec* views, int count, int flags, PacketDetails* details) = 0;
 
   /// Gathers `views` into one packet. Returns the bytes sent. `meta` may be null.
   virtual SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) = 0;
 
-  /// Fills `batch` from empty with what is queued. Returns the number of packets, or the error when there is not one:
-  /// an error behind a packet shows again at the next call.
+  /// Fills `batch` from empty with what is queued. Returns the number of packets, or the error when there is
+  /// not one: an error behind a packet shows again at the next call.
   virtual SysResult ReceiveBatch(const Batch& batch, int flags) = 0;
 
-  /// Sends packets `start` to `end` - 1 of `batch`. Returns how many were sent, or the error when it is not one.
+  /// Sends packets `start` to `end` - 1 of `batch`. Returns how many were sent, or the error when it is not
+  /// one.
   virtual SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) = 0;
 
   /// The error behind a POLLERR, as a negative errno; 0 where there is none (any more).

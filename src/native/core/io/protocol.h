@@ -7,7 +7,8 @@
 
 namespace tunsock {
 
-/// The EtherType of an IP packet without a link header, by its version field; 0 for what is neither IPv4 nor IPv6.
+/// The EtherType of an IP packet without a link header, by its version field; 0 for what is neither IPv4 nor
+/// IPv6.
 inline uint32_t ProtocolOfIp(const uint8_t* packet, size_t length) {
   if (length == 0) return 0;
   switch (packet[0] >> 4) {

@@ -19,8 +19,8 @@ constexpr int kSendFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
 constexpr size_t kEtherTypeOffset = 12;
 constexpr size_t kPacketInfoProtocolOffset = 2;
 
-/// Takes what a packet has beyond the caller's buffers, so that readv shows its true length. Written by the kernel,
-/// never read, and so shared by all threads.
+/// Takes what a packet has beyond the caller's buffers, so that readv shows its true length. Written by the
+/// kernel, never read, and so shared by all threads.
 uint8_t g_spill[kMaxPacket + 64];
 
 size_t TotalLength(const iovec* views, int count) {
@@ -40,7 +40,8 @@ size_t Peek(const iovec* views, int count, size_t available, uint8_t* out, size_
   return copied;
 }
 
-/// Sets TUN_PKT_STRIP in the struct tun_pi that starts in `views`: the kernel sees the spill area and so doesn't.
+/// Sets TUN_PKT_STRIP in the struct tun_pi that starts in `views`: the kernel sees the spill area and so
+/// doesn't.
 void MarkStripped(const iovec* views, int count) {
   uint16_t flags = 0;
   Peek(views, count, sizeof flags, reinterpret_cast<uint8_t*>(&flags), sizeof flags);
@@ -111,7 +112,8 @@ SysResult TunIo::Receive(const iovec* views, int count, int flags, PacketDetails
 SysResult TunIo::WritePacket(const iovec* views, int count, size_t total, const PacketMeta* meta) {
   if (total == 0) return -EINVAL;
   // The kernel takes even 131072 bytes, and sends what no receiver can take.
-  const size_t headers = (framing_.ethernet ? kMaxLinkHeader : 0) + (framing_.packet_info ? sizeof(tun_pi) : 0);
+  const size_t headers =
+      (framing_.ethernet ? kMaxLinkHeader : 0) + (framing_.packet_info ? sizeof(tun_pi) : 0);
   if (total > kMaxIpPacket + headers) return -EMSGSIZE;
   if (framing_.virtio_header == 0 && count == 1) {
     return RetryOnSignal([&] { return ::write(fd_, views[0].iov_base, total); });
@@ -125,7 +127,8 @@ SysResult TunIo::WritePacket(const iovec* views, int count, size_t total, const 
   }
   std::copy(views, views + count, all + used);
   const SysResult result = RetryOnSignal([&] { return ::writev(fd_, all, used + count); });
-  return result < 0 ? result : std::max<SysResult>(0, result - static_cast<SysResult>(framing_.virtio_header));
+  return result < 0 ? result
+                    : std::max<SysResult>(0, result - static_cast<SysResult>(framing_.virtio_header));
 }
 
 SysResult TunIo::Send(const iovec* views, int count, int flags, const PacketMeta* meta) {

@@ -6,13 +6,13 @@ namespace tunsock {
 
 /// What each read and write of a tun descriptor carries, as TUNSETIFF settled it.
 struct TunFraming {
-  bool ethernet = false;      // IFF_TAP
-  bool packet_info = false;   // struct tun_pi in front (no IFF_NO_PI); the caller's buffers hold it
-  size_t virtio_header = 0;   // bytes of virtio_net_hdr (IFF_VNET_HDR), kept apart from the caller's buffers
+  bool ethernet = false;     // IFF_TAP
+  bool packet_info = false;  // struct tun_pi in front (no IFF_NO_PI); the caller's buffers hold it
+  size_t virtio_header = 0;  // bytes of virtio_net_hdr (IFF_VNET_HDR), kept apart from the caller's buffers
 };
 
-/// The contract of the kernel's tun_sendmsg and tun_recvmsg (drivers/net/tun.c) over readv and writev, since the
-/// descriptor itself refuses sendmsg and recvmsg with ENOTSOCK. The descriptor is O_NONBLOCK.
+/// The contract of the kernel's tun_sendmsg and tun_recvmsg (drivers/net/tun.c) over readv and writev, since
+/// the descriptor itself refuses sendmsg and recvmsg with ENOTSOCK. The descriptor is O_NONBLOCK.
 class TunIo final : public PacketIo {
  public:
   TunIo(int fd, TunFraming framing) : fd_(fd), framing_(framing) {}

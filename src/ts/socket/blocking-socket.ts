@@ -1,0 +1,198 @@
+import { EventEmitter } from 'node:events';
+import type { SocketHandle } from '../native';
+import { MSG_DONTWAIT, MSG_ERRQUEUE } from '../support/constants';
+import { closedError } from '../support/errors';
+import { flagBits, integer } from '../support/options';
+import type { DirectionStats, PacketData, ReceivedMessage, SocketStats } from '../support/types';
+import { type OwnedPacket, scatter } from './inbox';
+import { EAGAIN, ioError } from './io-errors';
+import type { MessageSocketEvents } from './message-socket';
+import { checkBatch, type PacketBatch } from './packet-batch';
+import { packetViews } from './packet-data';
+
+/** A blocking call waits in slices, so that worker.terminate() and debuggers get a word in. */
+const WAIT_SLICE_MS = 100;
+
+/** The synchronous half of a MessageSocket: the four calls that sockets have, on one packet or a batch of them. */
+export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
+  readonly #handle: SocketHandle;
+  readonly #receiveTimeout: number | undefined;
+  readonly #details = new Uint32Array(4);
+  #finalStats: SocketStats | undefined;
+
+  /** @internal */
+  protected constructor(handle: SocketHandle, receiveTimeout: number | undefined) {
+    super();
+    this.#handle = handle;
+    this.#receiveTimeout = receiveTimeout;
+  }
+
+  /** The interface's name, also after another program has renamed it; the last one known, once closed. */
+  abstract get name(): string;
+
+  /** The interface's index. */
+  abstract get index(): number;
+
+  /** The descriptor; -1 once closed. */
+  get fd(): number {
+    return this.#handle.fd;
+  }
+
+  /** Whether close() was called, or the device has gone. */
+  abstract get closed(): boolean;
+
+  /**
+   * Sends one packet, synchronously. Several views are gathered into one packet. Blocks while the kernel has no
+   * room, unless MSG_DONTWAIT is in `flags`.
+   *
+   * @returns bytes sent.
+   * @throws SystemError EAGAIN (MSG_DONTWAIT, and no room), EINVAL (no packet, or a flag other than MSG_DONTWAIT and
+   * MSG_NOSIGNAL), EMSGSIZE (too long for a packet), EIO (the interface is down), EBADFD (the device is gone).
+   * See sendmsg(2), tun_get_user() in drivers/net/tun.c.
+   */
+  sendmsg(data: PacketData, flags = 0): number {
+    const views = packetViews('data', data);
+    flagBits('flags', flags);
+    this.assertOpen();
+    return this.#blocking('sendmsg', flags, undefined, (timeout) => {
+      if (!this.flushQueue(timeout)) return EAGAIN;
+      return this.#handle.send(single(views), flags, timeout);
+    });
+  }
+
+  /**
+   * Receives one packet into one view, or scattered into several. Given the same memory twice, the later view's bytes
+   * stand in it. Blocks until there is a packet, `receiveTimeout` at most, unless MSG_DONTWAIT is in `flags`. Into 0
+   * bytes it returns 0 at once, and the packet stays queued.
+   *
+   * @throws SystemError EAGAIN (nothing queued, or nothing came in time), EINVAL (a flag other than MSG_DONTWAIT,
+   * MSG_TRUNC and MSG_ERRQUEUE; with `packetInfo`, fewer than 4 bytes), EBADFD (the device is gone). See recvmsg(2),
+   * tun_recvmsg() in drivers/net/tun.c.
+   */
+  recvmsg(data: PacketData, flags = 0): ReceivedMessage {
+    const views = packetViews('data', data);
+    flagBits('flags', flags);
+    this.assertOpen();
+    const kept = this.takeKept();
+    if (kept !== undefined) return scatter(kept, views, flags);
+    const details = this.#details;
+    const bytes = this.#blocking('recvmsg', flags, this.#receiveTimeout, (timeout) =>
+      this.#handle.receive(single(views), flags, timeout, details),
+    );
+    return { size: details[1] as number, bytes, flags: details[2] as number, protocol: details[3] as number };
+  }
+
+  /**
+   * Sends the packets of `batch` from `start` on, in order, until one fails or would block. Blocks for the first,
+   * unless MSG_DONTWAIT is in `flags`.
+   *
+   * @returns how many were sent; the one after them is the one that failed, and says why when it comes first.
+   * @throws as sendmsg(), when the first of them can't be sent.
+   */
+  sendmmsg(batch: PacketBatch, flags = 0, start = 0): number {
+    checkBatch('batch', batch);
+    flagBits('flags', flags);
+    integer('start', start, 0, batch.length);
+    this.assertOpen();
+    return this.#blocking('sendmmsg', flags, undefined, (timeout) => {
+      if (!this.flushQueue(timeout)) return EAGAIN;
+      return this.sendBatch(batch, flags, start, timeout);
+    });
+  }
+
+  /**
+   * Fills `batch`, from empty, with the packets that are queued. With none queued it blocks for the first,
+   * `receiveTimeout` at most, unless MSG_DONTWAIT is in `flags`.
+   *
+   * @returns how many were received; 0 with MSG_DONTWAIT when none is queued.
+   * @throws as recvmsg().
+   */
+  recvmmsg(batch: PacketBatch, flags = 0): number {
+    checkBatch('batch', batch);
+    flagBits('flags', flags);
+    this.assertOpen();
+    if (this.takeKeptBatch(batch) > 0) return batch.length;
+    batch.length = this.#blocking('recvmmsg', flags, this.#receiveTimeout, (timeout) => {
+      const { memory, capacity, slot } = batch;
+      const received = this.#handle.receiveBatch(memory, capacity, slot, capacity, flags, timeout);
+      return received === EAGAIN && (flags & MSG_DONTWAIT) !== 0 ? 0 : received;
+    });
+    return batch.length;
+  }
+
+  /** What went in and out since the socket was opened; also once it is closed. */
+  stats(): SocketStats {
+    return this.#finalStats ?? this.#readStats();
+  }
+
+  /** @internal The native side, while the socket is open. */
+  protected get handle(): SocketHandle {
+    this.assertOpen();
+    return this.#handle;
+  }
+
+  /** @internal */
+  protected assertOpen(): void {
+    if (this.closed) throw closedError('the socket');
+  }
+
+  /** @internal What a negative errno of a packet operation means to the user. */
+  protected ioError(errno: number, syscall: string): Error {
+    return ioError(errno, syscall, this.name);
+  }
+
+  /** @internal Sends packets of `batch` from `start` on: how many, or a negative errno. */
+  protected sendBatch(batch: PacketBatch, flags: number, start: number, timeoutMs: number): number {
+    const { memory, capacity, slot, length } = batch;
+    return this.#handle.sendBatch(memory, capacity, slot, start, length, flags, timeoutMs);
+  }
+
+  /** @internal Closes the native side; the counters stay. */
+  protected closeHandle(): void {
+    this.#finalStats = this.#readStats();
+    this.#handle.close();
+  }
+
+  /** @internal Sends what send() has queued, which comes first; false when there is still no room for all of it. */
+  protected abstract flushQueue(timeoutMs: number): boolean;
+
+  /** @internal A packet that was read before and had no taker; it comes first. */
+  protected abstract takeKept(): OwnedPacket | undefined;
+
+  /** @internal Moves such packets into `batch`; how many. */
+  protected abstract takeKeptBatch(batch: PacketBatch): number;
+
+  #blocking(
+    syscall: string,
+    flags: number,
+    limit: number | undefined,
+    attempt: (timeoutMs: number) => number,
+  ): number {
+    const waits = (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) === 0;
+    const deadline = waits && limit !== undefined ? performance.now() + limit : Number.POSITIVE_INFINITY;
+    for (;;) {
+      const left = deadline - performance.now();
+      const result = attempt(waits ? Math.max(0, Math.min(WAIT_SLICE_MS, Math.ceil(left))) : 0);
+      if (result >= 0) return result;
+      if (result !== EAGAIN || !waits || left <= 0) throw this.ioError(result, syscall);
+    }
+  }
+
+  #readStats(): SocketStats {
+    const counters = new Float64Array(10);
+    this.#handle.stats(counters);
+    const direction = (at: number): DirectionStats => ({
+      packets: counters[at] as number,
+      bytes: counters[at + 1] as number,
+      truncated: counters[at + 2] as number,
+      wouldBlock: counters[at + 3] as number,
+      errors: counters[at + 4] as number,
+    });
+    return { received: direction(0), sent: direction(5) };
+  }
+}
+
+/** The addon takes one view without an array around it. */
+function single(views: readonly Uint8Array[]): Uint8Array | readonly Uint8Array[] {
+  return views.length === 1 ? (views[0] as Uint8Array) : views;
+}

@@ -1,0 +1,16 @@
+import { defineConfig } from 'vitest/config';
+
+const results = process.env.TUNSOCK_TEST_RESULTS;
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    // A process for each file: its threads can change their namespace.
+    pool: 'forks',
+    // Two cores are what CI has.
+    maxWorkers: 2,
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    reporters: results === undefined ? ['default'] : ['default', ['json', { outputFile: results }]],
+  },
+});
