@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <utility>
+#include <vector>
 
 namespace tunsock {
 namespace {
@@ -26,7 +27,7 @@ SysResult NetlinkSocket::Open(NetlinkSocket* socket) {
   opened.fd_.reset(static_cast<int>(fd));
   SetOption(opened.fd_.get(), NETLINK_EXT_ACK);
   SetOption(opened.fd_.get(), NETLINK_CAP_ACK);
-  opened.buffer_.resize(kBufferSize);
+  opened.buffer_.reset(new uint8_t[kBufferSize]);
   *socket = std::move(opened);
   return 0;
 }
@@ -48,13 +49,13 @@ SysResult NetlinkSocket::Request(NetlinkMessage* message, const Visitor& visit) 
     sockaddr_nl sender{};
     socklen_t sender_size = sizeof sender;
     result = RetryOnSignal([&] {
-      return ::recvfrom(fd_.get(), buffer_.data(), buffer_.size(), MSG_TRUNC,
+      return ::recvfrom(fd_.get(), buffer_.get(), kBufferSize, MSG_TRUNC,
                         reinterpret_cast<sockaddr*>(&sender), &sender_size);
     });
     if (result < 0) return result;
-    if (static_cast<size_t>(result) > buffer_.size()) return -EMSGSIZE;
+    if (static_cast<size_t>(result) > kBufferSize) return -EMSGSIZE;
     // Only the kernel is believed: a process with CAP_NET_ADMIN may send here too.
-    result = sender.nl_pid == 0 ? Take({buffer_.data(), static_cast<size_t>(result)}, visit) : 0;
+    result = sender.nl_pid == 0 ? Take({buffer_.get(), static_cast<size_t>(result)}, visit) : 0;
   } while (result == 0);
   if (result < 0) return result;
   return interrupted_ ? -EINTR : 0;

@@ -2,8 +2,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
-#include <vector>
 
 #include "core/host/netlink_message.h"
 #include "core/sys/sys_result.h"
@@ -36,7 +36,8 @@ class NetlinkSocket {
   uint32_t sequence_ = 0;
   bool interrupted_ = false;
   std::string kernel_text_;
-  std::vector<uint8_t> buffer_;
+  /// Not cleared, so that pages of it which no answer reaches cost nothing.
+  std::unique_ptr<uint8_t[]> buffer_;
 };
 
 }  // namespace tunsock

@@ -4,6 +4,7 @@
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -63,10 +64,13 @@ uint32_t ProtocolOf(const TunFraming& framing, const uint8_t* head, size_t lengt
 
 }  // namespace
 
+// syscall(2) rather than read(2) and write(2): those are cancellation points, which in a process with threads
+// costs two locked instructions for each packet (10 to 25 ns).
+
 SysResult TunIo::ReadPacket(const iovec* views, int count, PacketMeta* meta) {
   SysResult result = 0;
   if (framing_.virtio_header == 0 && count == 1) {
-    result = RetryOnSignal([&] { return ::read(fd_, views[0].iov_base, views[0].iov_len); });
+    result = RetryOnSignal([&] { return ::syscall(SYS_read, fd_, views[0].iov_base, views[0].iov_len); });
   } else {
     iovec all[kMaxViews + 2];
     int used = 0;
@@ -116,7 +120,7 @@ SysResult TunIo::WritePacket(const iovec* views, int count, size_t total, const 
       (framing_.ethernet ? kMaxLinkHeader : 0) + (framing_.packet_info ? sizeof(tun_pi) : 0);
   if (total > kMaxIpPacket + headers) return -EMSGSIZE;
   if (framing_.virtio_header == 0 && count == 1) {
-    return RetryOnSignal([&] { return ::write(fd_, views[0].iov_base, total); });
+    return RetryOnSignal([&] { return ::syscall(SYS_write, fd_, views[0].iov_base, total); });
   }
   static const PacketMeta kNoMeta{};
   iovec all[kMaxViews + 1];
