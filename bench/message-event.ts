@@ -5,10 +5,10 @@ export const messageEvent: Operation = {
   name: "'message' event",
   baseline: 'poll_read_loop',
   baselineName: 'poll+read',
-  traffic: 'flood',
+  traffic: ['queued', 'flood'],
   sizes: [64, 1400],
-  packets: 100_000,
-  rounds: 20,
+  packets: 16_000,
+  rounds: 60,
   target: { speedAtLeast: 0.65 },
   prepare(tun) {
     let left = 0;

@@ -6,7 +6,7 @@ export const openConfigure: Operation = {
   name: 'open and configure',
   baseline: 'ip_commands',
   baselineName: 'ip program',
-  traffic: 'none',
+  traffic: ['none'],
   sizes: [0],
   packets: 1,
   rounds: 40,

@@ -6,7 +6,7 @@ export const recvmmsg: Operation = {
   name: 'recvmmsg',
   baseline: 'read_loop',
   baselineName: 'read',
-  traffic: 'queued',
+  traffic: ['queued'],
   sizes: [64, 1400],
   packets: 8192,
   rounds: 80,

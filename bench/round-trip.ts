@@ -5,9 +5,9 @@ export const roundTrip: Operation = {
   name: 'round trip',
   baseline: 'echo_loop',
   baselineName: 'poll+read+write',
-  traffic: 'ping',
+  traffic: ['ping'],
   sizes: [64],
-  packets: 4000,
+  packets: 1000,
   rounds: 40,
   target: { timeAtMost: 1.5 },
   prepare(tun) {

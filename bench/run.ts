@@ -46,11 +46,13 @@ async function main(): Promise<void> {
 
   await using stage = new Stage();
   for (const operation of operations.filter(({ name }) => wanted(name))) {
-    for (const size of operation.sizes) {
-      const rounds = values.quick ? QUICK_ROUNDS : operation.rounds;
-      const row = await measure(stage, operation, size, rounds);
-      report.rows.push(row);
-      progress(`${title(row)}: ${ratio(row)}`);
+    const rounds = values.quick ? QUICK_ROUNDS : operation.rounds;
+    for (const traffic of operation.traffic) {
+      for (const size of operation.sizes) {
+        const row = await measure(stage, operation, traffic, size, rounds);
+        report.rows.push(row);
+        progress(`${title(row)}: ${ratio(row)}`);
+      }
     }
   }
   if (wanted('memory')) {

@@ -7,7 +7,7 @@ export const sendBursts: Operation = {
   name: 'send() bursts',
   baseline: 'write_loop',
   baselineName: 'write',
-  traffic: 'none',
+  traffic: ['none'],
   sizes: [64, 1400],
   packets: BURST * 256,
   rounds: 40,

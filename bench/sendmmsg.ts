@@ -6,7 +6,7 @@ export const sendmmsg: Operation = {
   name: 'sendmmsg',
   baseline: 'write_loop',
   baselineName: 'write',
-  traffic: 'none',
+  traffic: ['none'],
   sizes: [64, 1400],
   packets: 64 * 256,
   rounds: 40,

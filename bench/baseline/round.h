@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,12 +55,20 @@ static inline void write_packet(const unsigned char *packet, size_t length) {
   if (write(TUN_FD, packet, length) < 0) die("write");
 }
 
+static inline void *idle_thread(void *unused) {
+  for (;;) pause();
+  return unused;
+}
+
 // Runs `work(packets, packet, length)`, which returns how many packets it moved, for each line that says how many.
-// The packet to send is the program's first argument, in hexadecimal.
+// The packet to send is the program's first argument, in hexadecimal. With a second argument the process has a thread
+// that does nothing: as in Node, the kernel then counts references to the descriptor at each system call.
 static inline int run_rounds(int argc, char **argv, long (*work)(long, const unsigned char *, size_t)) {
   static unsigned char packet[MAX_PACKET];
   const size_t length = argc > 1 ? strlen(argv[1]) / 2 : 0;
   for (size_t i = 0; i < length && i < sizeof packet; ++i) sscanf(argv[1] + 2 * i, "%2hhx", &packet[i]);
+  pthread_t thread;
+  if (argc > 2 && pthread_create(&thread, NULL, idle_thread, NULL) != 0) die("pthread_create");
   char line[64];
   while (fgets(line, sizeof line, stdin) != NULL) {
     const long packets = atol(line);

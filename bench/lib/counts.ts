@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import type { Operation } from './operation';
+import type { Operation, Traffic } from './operation';
 import type { Peer } from './peer';
 import type { Stage } from './stage';
 
@@ -14,15 +14,20 @@ export interface Counts {
   allocatedBytes: number | undefined;
 }
 
-const COUNTED_PACKETS = 8192;
+const COUNTED_PACKETS = 4096;
 /** A heap in which a whole round fits, so that no collection hides what it allocated. */
-const COUNTING_FLAGS = ['--expose-gc', '--min-semi-space-size=64', '--max-semi-space-size=64'];
+const COUNTING_FLAGS = ['--expose-gc', '--min-semi-space-size=128', '--max-semi-space-size=128'];
 
 /** Runs a few rounds more, which are not timed, and counts. */
-export async function count(stage: Stage, operation: Operation, size: number): Promise<Counts> {
+export async function count(
+  stage: Stage,
+  operation: Operation,
+  traffic: Traffic,
+  size: number,
+): Promise<Counts> {
   await using contender = stage.contender(operation, size, COUNTING_FLAGS);
   await using baseline = stage.baseline(operation, size);
-  const play = (peer: Peer) => stage.round(peer, operation.traffic, COUNTED_PACKETS, size);
+  const play = (peer: Peer) => stage.round(peer, traffic, COUNTED_PACKETS, size);
   for (let warmUp = 0; warmUp < 6; warmUp++) await play(contender);
   const { allocated } = (await play(contender)).round;
   return {

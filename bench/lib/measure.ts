@@ -1,6 +1,5 @@
 import { type Counts, count } from './counts';
-import type { Operation } from './operation';
-import type { Peer } from './peer';
+import type { Operation, Traffic } from './operation';
 import type { Stage, StagedRound } from './stage';
 import { median, quantile } from './statistics';
 
@@ -19,51 +18,60 @@ export interface Side {
 export interface Row {
   operation: string;
   size: number;
-  traffic: Operation['traffic'];
+  traffic: Traffic;
   baselineName: string;
   baseline: Side;
   tunsock: Side;
   /** The baseline's time by tunsock's, each round with its neighbour: the median, and the quartiles. */
   speed: { median: number; low: number; high: number };
+  /** The same for the baseline in a process that has a second thread, as Node's has several: what can be reached. */
+  ceiling: number | undefined;
   target: Operation['target'];
   met: boolean;
   counts: Counts | undefined;
   rounds: number;
 }
 
-/** Measures an operation against its baseline, a round of the one and a round of the other in turn. */
+/** Measures an operation against its baseline: a round of the one and a round of the other in turn. */
 export async function measure(
   stage: Stage,
   operation: Operation,
+  traffic: Traffic,
   size: number,
   rounds: number,
 ): Promise<Row> {
   await using baseline = stage.baseline(operation, size);
   await using contender = stage.contender(operation, size);
-  const play = (peer: Peer) => stage.round(peer, operation.traffic, operation.packets, size);
-  const theirs: StagedRound[] = [];
-  const ours: StagedRound[] = [];
+  await using threaded = stage.baseline(operation, size, true);
+  const peers = size === 0 ? [baseline, contender] : [baseline, contender, threaded];
+  const played: StagedRound[][] = peers.map(() => []);
   for (let index = -Math.min(WARM_UP_ROUNDS, rounds); index < rounds; index++) {
-    const pair = [await play(baseline), await play(contender)] as const;
-    if (index < 0) continue;
-    theirs.push(pair[0]);
-    ours.push(pair[1]);
+    for (const [at, peer] of peers.entries()) {
+      const round = await stage.round(peer, traffic, operation.packets, size);
+      if (index >= 0) played[at]?.push(round);
+    }
   }
-  const speeds = ours.map((own, index) => cost(theirs[index] as StagedRound) / cost(own));
+  const [theirs = [], ours = [], limits = []] = played;
+  const speedsOf = (rounds: StagedRound[]) =>
+    rounds.map((round, index) => cost(theirs[index] as StagedRound) / cost(round));
+  const speeds = speedsOf(ours);
   const speed = { median: median(speeds), low: quantile(speeds, 0.25), high: quantile(speeds, 0.75) };
   const { target } = operation;
+  // In a flood it would depend on how often the reader finds nothing.
+  const countable = size > 0 && traffic !== 'flood';
   return {
     operation: operation.name,
     size,
-    traffic: operation.traffic,
+    traffic,
     baselineName: operation.baselineName,
     baseline: side(theirs),
     tunsock: side(ours),
     speed,
+    ceiling: limits.length === 0 ? undefined : median(speedsOf(limits)),
     target,
     met:
       'speedAtLeast' in target ? speed.median >= target.speedAtLeast : 1 / speed.median <= target.timeAtMost,
-    counts: size === 0 ? undefined : await count(stage, operation, size),
+    counts: countable ? await count(stage, operation, traffic, size) : undefined,
     rounds,
   };
 }

@@ -25,8 +25,9 @@ export interface Operation {
   baseline: string;
   /** What the table calls it. */
   baselineName: string;
-  traffic: Traffic;
-  /** Bytes of the IP packets: a row for each. */
+  /** A row for each kind of traffic and each size. */
+  traffic: readonly Traffic[];
+  /** Bytes of the IP packets. */
   sizes: readonly number[];
   /** Packets in a round. */
   packets: number;

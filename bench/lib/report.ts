@@ -28,7 +28,8 @@ export function newReport(quick: boolean): Report {
 
 /** 'recvmmsg 64 B' */
 export function title(row: Row): string {
-  return row.size === 0 ? row.operation : `${row.operation} ${row.size} B`;
+  const name = row.size === 0 ? row.operation : `${row.operation} ${row.size} B`;
+  return row.traffic === 'flood' ? `${name}, flood` : name;
 }
 
 /** '0.93', or for what is told as time '1.24 × time'. */
@@ -45,6 +46,7 @@ export function table(report: Report): string {
       'tunsock',
       'ratio',
       'quartiles',
+      'C, threaded',
       'target',
       '',
       'cores: C',
@@ -58,6 +60,7 @@ export function table(report: Report): string {
       figure(row.tunsock),
       ratio(row),
       spread(row),
+      ceiling(row),
       'timeAtMost' in row.target ? `≤ ${row.target.timeAtMost} × time` : `≥ ${row.target.speedAtLeast}`,
       row.met ? 'met' : 'MISSED',
       cores(row.baseline),
@@ -88,6 +91,11 @@ function figure(side: Side): string {
 function spread(row: Row): string {
   const { low, high } = row.speed;
   return 'timeAtMost' in row.target ? `${fixed(1 / high)}–${fixed(1 / low)}` : `${fixed(low)}–${fixed(high)}`;
+}
+
+function ceiling(row: Row): string {
+  if (row.ceiling === undefined) return '-';
+  return fixed('timeAtMost' in row.target ? 1 / row.ceiling : row.ceiling);
 }
 
 /** The reader's core, and the sender's. */

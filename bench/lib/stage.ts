@@ -36,13 +36,14 @@ export class Stage implements AsyncDisposable {
     this.#traffic = new Peer([compiled('traffic')], this.#tun.fd, TRAFFIC_CORE);
   }
 
-  /** The C program that does the operation. */
-  baseline(operation: Operation, size: number): Peer {
-    return new Peer(
-      [compiled(operation.baseline), packetFor(size).toString('hex')],
-      this.#tun.fd,
-      CONTENDER_CORE,
-    );
+  /** The C program that does the operation; `threaded`, in a process that has a second thread, as Node's has several. */
+  baseline(operation: Operation, size: number, threaded = false): Peer {
+    const command = [
+      compiled(operation.baseline),
+      packetFor(size).toString('hex'),
+      ...(threaded ? ['threaded'] : []),
+    ];
+    return new Peer(command, this.#tun.fd, CONTENDER_CORE);
   }
 
   /** The Node process that does the operation. */
@@ -89,14 +90,20 @@ export class Stage implements AsyncDisposable {
   }
 }
 
-/** Compiles a program of bench/baseline; returns its path. */
+/** Paths of what was compiled, by name. */
+const programs = new Map<string, string>();
+
+/** Compiles a program of bench/baseline, once; returns its path. */
 function compiled(name: string): string {
+  const known = programs.get(name);
+  if (known !== undefined) return known;
   mkdirSync(BUILT, { recursive: true });
   const program = join(BUILT, name);
   const source = join(ROOT, 'bench', 'baseline', `${name}.c`);
-  execFileSync(process.env.CC ?? 'cc', ['-O2', '-Wall', '-Wextra', '-o', program, source], {
+  execFileSync(process.env.CC ?? 'cc', ['-O2', '-Wall', '-Wextra', '-pthread', '-o', program, source], {
     stdio: 'inherit',
   });
+  programs.set(name, program);
   return program;
 }
 
