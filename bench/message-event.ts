@@ -7,6 +7,7 @@ export const messageEvent: Operation = {
   baselineName: 'poll+read',
   traffic: ['queued', 'flood'],
   sizes: [64, 1400],
+  clock: 'cpu',
   packets: 16_000,
   rounds: 60,
   target: { speedAtLeast: 0.65 },

@@ -8,6 +8,7 @@ export const openConfigure: Operation = {
   baselineName: 'ip program',
   traffic: ['none'],
   sizes: [0],
+  clock: 'wall',
   packets: 1,
   rounds: 40,
   target: { speedAtLeast: 10 },

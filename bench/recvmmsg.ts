@@ -8,6 +8,7 @@ export const recvmmsg: Operation = {
   baselineName: 'read',
   traffic: ['queued'],
   sizes: [64, 1400],
+  clock: 'cpu',
   packets: 8192,
   rounds: 80,
   target: { speedAtLeast: 0.95 },

@@ -7,6 +7,7 @@ export const roundTrip: Operation = {
   baselineName: 'poll+read+write',
   traffic: ['ping'],
   sizes: [64],
+  clock: 'wall',
   packets: 1000,
   rounds: 40,
   target: { timeAtMost: 1.5 },

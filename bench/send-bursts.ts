@@ -9,6 +9,7 @@ export const sendBursts: Operation = {
   baselineName: 'write',
   traffic: ['none'],
   sizes: [64, 1400],
+  clock: 'cpu',
   packets: BURST * 256,
   rounds: 40,
   target: { speedAtLeast: 0.8 },

@@ -8,6 +8,7 @@ export const sendmmsg: Operation = {
   baselineName: 'write',
   traffic: ['none'],
   sizes: [64, 1400],
+  clock: 'cpu',
   packets: 64 * 256,
   rounds: 40,
   target: { speedAtLeast: 0.95 },

@@ -10,14 +10,15 @@ const HEADER = 46;
 
 /** Speed as a part of the C loop's, with a mark where the target is. */
 export function chart(report: Report): string {
-  const height = HEADER + report.rows.length * ROW_HEIGHT + 34;
-  const bottom = HEADER + report.rows.length * ROW_HEIGHT;
+  const rows = report.rows.filter(({ target }) => target !== undefined);
+  const height = HEADER + rows.length * ROW_HEIGHT + 34;
+  const bottom = HEADER + rows.length * ROW_HEIGHT;
   const one = LABEL_WIDTH + UNIT;
   return `<svg xmlns="http://www.w3.org/2000/svg" width="760" height="${height}" viewBox="0 0 760 ${height}" font-family="sans-serif" font-size="13">
 <rect width="760" height="${height}" fill="#ffffff"/>
 <text x="10" y="20" font-size="15" font-weight="bold">Speed next to the C loop with the same system calls</text>
 <text x="${one}" y="40" fill="#555555" text-anchor="middle">C = 1</text>
-${report.rows.map((row, index) => bar(row, HEADER + index * ROW_HEIGHT)).join('\n')}
+${rows.map((row, index) => bar(row, HEADER + index * ROW_HEIGHT)).join('\n')}
 <line x1="${one}" y1="${HEADER}" x2="${one}" y2="${bottom}" stroke="#555555"/>
 <text x="10" y="${height - 10}" fill="#555555" font-size="11">${escapeXml(`${report.machine}; ${report.date}. Red mark: target.`)}</text>
 </svg>
@@ -26,15 +27,19 @@ ${report.rows.map((row, index) => bar(row, HEADER + index * ROW_HEIGHT)).join('\
 
 function bar(row: Row, top: number): string {
   const place = (speed: number) => LABEL_WIDTH + Math.min(speed * UNIT, BAR_WIDTH);
-  const target = 'timeAtMost' in row.target ? 1 / row.target.timeAtMost : row.target.speedAtLeast;
-  const mark = place(target);
+  const mark = place(targetSpeed(row)).toFixed(1);
   const middle = top + ROW_HEIGHT / 2 + 4;
   return [
     `<text x="${LABEL_WIDTH - 8}" y="${middle}" text-anchor="end">${escapeXml(title(row))}</text>`,
     `<rect x="${LABEL_WIDTH}" y="${top + 5}" width="${(place(row.speed.median) - LABEL_WIDTH).toFixed(1)}" height="${ROW_HEIGHT - 10}" fill="#3b7dd8"/>`,
-    `<line x1="${mark.toFixed(1)}" y1="${top + 2}" x2="${mark.toFixed(1)}" y2="${top + ROW_HEIGHT - 2}" stroke="#d33a2c" stroke-width="2"/>`,
+    `<line x1="${mark}" y1="${top + 2}" x2="${mark}" y2="${top + ROW_HEIGHT - 2}" stroke="#d33a2c" stroke-width="2"/>`,
     `<text x="${LABEL_WIDTH + BAR_WIDTH + 10}" y="${middle}">${ratio(row)}</text>`,
   ].join('\n');
+}
+
+function targetSpeed({ target }: Row): number {
+  if (target === undefined) return 0;
+  return 'timeAtMost' in target ? 1 / target.timeAtMost : target.speedAtLeast;
 }
 
 function escapeXml(text: string): string {

@@ -26,8 +26,9 @@ export interface Row {
   speed: { median: number; low: number; high: number };
   /** The same for the baseline in a process that has a second thread, as Node's has several: what can be reached. */
   ceiling: number | undefined;
-  target: Operation['target'];
-  met: boolean;
+  /** None in a flood, where the sender has a say as well. */
+  target: Operation['target'] | undefined;
+  met: boolean | undefined;
   counts: Counts | undefined;
   rounds: number;
 }
@@ -52,11 +53,13 @@ export async function measure(
     }
   }
   const [theirs = [], ours = [], limits = []] = played;
+  const clock = traffic === 'flood' ? 'wall' : operation.clock;
+  const cost = ({ round }: StagedRound) => (clock === 'cpu' ? round.cpu : round.nanoseconds) / round.packets;
   const speedsOf = (rounds: StagedRound[]) =>
     rounds.map((round, index) => cost(theirs[index] as StagedRound) / cost(round));
   const speeds = speedsOf(ours);
   const speed = { median: median(speeds), low: quantile(speeds, 0.25), high: quantile(speeds, 0.75) };
-  const { target } = operation;
+  const target = traffic === 'flood' ? undefined : operation.target;
   // In a flood it would depend on how often the reader finds nothing.
   const countable = size > 0 && traffic !== 'flood';
   return {
@@ -64,23 +67,22 @@ export async function measure(
     size,
     traffic,
     baselineName: operation.baselineName,
-    baseline: side(theirs),
-    tunsock: side(ours),
+    baseline: side(theirs, cost),
+    tunsock: side(ours, cost),
     speed,
     ceiling: limits.length === 0 ? undefined : median(speedsOf(limits)),
     target,
-    met:
-      'speedAtLeast' in target ? speed.median >= target.speedAtLeast : 1 / speed.median <= target.timeAtMost,
+    met: target && isMet(target, speed.median),
     counts: countable ? await count(stage, operation, traffic, size) : undefined,
     rounds,
   };
 }
 
-function cost({ round }: StagedRound): number {
-  return round.nanoseconds / round.packets;
+function isMet(target: Operation['target'], speed: number): boolean {
+  return 'speedAtLeast' in target ? speed >= target.speedAtLeast : 1 / speed <= target.timeAtMost;
 }
 
-function side(rounds: readonly StagedRound[]): Side {
+function side(rounds: readonly StagedRound[], cost: (round: StagedRound) => number): Side {
   const traffic = rounds.flatMap(({ traffic }) => traffic ?? []);
   return {
     nanosecondsPerPacket: median(rounds.map(cost)),

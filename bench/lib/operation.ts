@@ -29,6 +29,11 @@ export interface Operation {
   traffic: readonly Traffic[];
   /** Bytes of the IP packets. */
   sizes: readonly number[];
+  /**
+   * 'cpu': user and system time of the whole process, for work that never waits: other programs on the machine don't blur
+   * it, and helper threads count. 'wall': time that went by; a flood's always.
+   */
+  clock: 'cpu' | 'wall';
   /** Packets in a round. */
   packets: number;
   rounds: number;

@@ -34,7 +34,7 @@ export function title(row: Row): string {
 
 /** '0.93', or for what is told as time '1.24 × time'. */
 export function ratio(row: Row): string {
-  return 'timeAtMost' in row.target ? `${(1 / row.speed.median).toFixed(2)} × time` : fixed(row.speed.median);
+  return isTime(row) ? `${(1 / row.speed.median).toFixed(2)} × time` : fixed(row.speed.median);
 }
 
 /** The report as a Markdown table, which a terminal shows as well. */
@@ -61,8 +61,8 @@ export function table(report: Report): string {
       ratio(row),
       spread(row),
       ceiling(row),
-      'timeAtMost' in row.target ? `≤ ${row.target.timeAtMost} × time` : `≥ ${row.target.speedAtLeast}`,
-      row.met ? 'met' : 'MISSED',
+      target(row),
+      row.met === undefined ? '' : row.met ? 'met' : 'MISSED',
       cores(row.baseline),
       cores(row.tunsock),
       calls(row),
@@ -79,6 +79,15 @@ export function table(report: Report): string {
   return [head, rule, ...body, '', memoryLine(report.memory)].join('\n');
 }
 
+function isTime({ target }: Row): boolean {
+  return target !== undefined && 'timeAtMost' in target;
+}
+
+function target({ target }: Row): string {
+  if (target === undefined) return '-';
+  return 'timeAtMost' in target ? `≤ ${target.timeAtMost} × time` : `≥ ${target.speedAtLeast}`;
+}
+
 function figure(side: Side): string {
   const ns = side.nanosecondsPerPacket;
   return ns < 10_000
@@ -90,12 +99,12 @@ function figure(side: Side): string {
 
 function spread(row: Row): string {
   const { low, high } = row.speed;
-  return 'timeAtMost' in row.target ? `${fixed(1 / high)}–${fixed(1 / low)}` : `${fixed(low)}–${fixed(high)}`;
+  return isTime(row) ? `${fixed(1 / high)}–${fixed(1 / low)}` : `${fixed(low)}–${fixed(high)}`;
 }
 
 function ceiling(row: Row): string {
   if (row.ceiling === undefined) return '-';
-  return fixed('timeAtMost' in row.target ? 1 / row.ceiling : row.ceiling);
+  return fixed(isTime(row) ? 1 / row.ceiling : row.ceiling);
 }
 
 /** The reader's core, and the sender's. */
