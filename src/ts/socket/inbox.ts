@@ -12,7 +12,7 @@ const INBOX_PACKETS = 64;
 const INBOX_BYTES = 512 * 1024;
 
 /** The most bytes that packets share one piece of memory in: what keeping one small packet can hold on to. */
-const SHARED_BYTES = 32 * 1024;
+const SHARED_BYTES = 16 * 1024;
 
 let inbox: PacketBatch | undefined;
 
