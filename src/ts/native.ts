@@ -66,10 +66,6 @@ export interface SocketHandle {
   control(request: string, value: number): number;
   setQueue(attached: boolean): number;
   name(): string | number;
-  /** IFF_* as the kernel granted them. */
-  flags(): number;
-  /** A descriptor of the device's network namespace, which the caller owns. */
-  networkNamespace(): number;
 }
 
 /** A step of several that failed: a negative errno, and the system call that gave it. */
@@ -80,7 +76,9 @@ export interface Failure {
 
 interface DeviceBinding {
   openTun(path: string, name: string, flags: number): SocketHandle | Failure;
-  adoptTun(fd: number): SocketHandle | Failure;
+  /** The interface of a tun descriptor; `netns` is a descriptor of its namespace, which the caller owns, or a negative errno. */
+  inspectTun(fd: number): { name: string; netns: number } | Failure;
+  adoptTun(fd: number, packetInfo: boolean): SocketHandle | Failure;
 }
 
 /** The host's network (src/native/core/host). */
@@ -111,6 +109,8 @@ export interface LinkData {
   name: string;
   /** Empty for hardware and loopback. */
   type: string;
+  /** Of a tun device: whether struct tun_pi stands before each packet. */
+  tunPacketInfo?: boolean;
   flags: number;
   mtu: number;
   /** Empty where the link has none. */

@@ -25,10 +25,22 @@ Napi::Value OpenTun(const Napi::CallbackInfo& info) {
   return TunHandle(info.Env(), std::move(device));
 }
 
-/// adoptTun(fd): a SocketHandle that owns fd now, or { error, syscall } and fd is still the caller's.
+/// inspectTun(fd): { name, netns }, or { error, syscall }.
+Napi::Value InspectTun(const Napi::CallbackInfo& info) {
+  std::string name;
+  UniqueFd netns;
+  const Failure failure = TunDevice::Inspect(IntArg(info, 0), &name, &netns);
+  if (failure.error != 0) return FailureValue(info.Env(), failure);
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("name", name);
+  object.Set("netns", netns.release());
+  return object;
+}
+
+/// adoptTun(fd, packetInfo): a SocketHandle that owns fd now, or { error, syscall } and fd is still the caller's.
 Napi::Value AdoptTun(const Napi::CallbackInfo& info) {
   TunDevice device;
-  const Failure failure = TunDevice::Adopt(IntArg(info, 0), &device);
+  const Failure failure = TunDevice::Adopt(IntArg(info, 0), info[1].ToBoolean(), &device);
   if (failure.error != 0) return FailureValue(info.Env(), failure);
   return TunHandle(info.Env(), std::move(device));
 }
@@ -39,6 +51,7 @@ void RegisterDeviceBinding(Napi::Env env, Napi::Object exports) {
   // Each environment (main thread, Worker) has its own class.
   env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(SocketHandle::Define(env))));
   exports.Set("openTun", Napi::Function::New<OpenTun>(env, "openTun"));
+  exports.Set("inspectTun", Napi::Function::New<InspectTun>(env, "inspectTun"));
   exports.Set("adoptTun", Napi::Function::New<AdoptTun>(env, "adoptTun"));
 }
 

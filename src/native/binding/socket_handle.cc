@@ -99,8 +99,6 @@ Napi::Function SocketHandle::Define(Napi::Env env) {
                          InstanceMethod<&SocketHandle::Control>("control"),
                          InstanceMethod<&SocketHandle::SetQueue>("setQueue"),
                          InstanceMethod<&SocketHandle::Name>("name"),
-                         InstanceMethod<&SocketHandle::Flags>("flags"),
-                         InstanceMethod<&SocketHandle::NetworkNamespace>("networkNamespace"),
                      });
 }
 
@@ -343,16 +341,6 @@ Napi::Value SocketHandle::Name(const Napi::CallbackInfo& info) {
   const SysResult result = tun_ == nullptr ? -EBADF : tun_->Name(&name);
   if (result < 0) return ResultValue(info.Env(), result);
   return Napi::String::New(info.Env(), name);
-}
-
-/// flags(): IFF_* as the kernel granted them.
-Napi::Value SocketHandle::Flags(const Napi::CallbackInfo& info) {
-  return ResultValue(info.Env(), tun_ == nullptr ? -EBADF : static_cast<SysResult>(tun_->flags()));
-}
-
-/// networkNamespace(): a descriptor that the caller owns, or a negative errno.
-Napi::Value SocketHandle::NetworkNamespace(const Napi::CallbackInfo& info) {
-  return ResultValue(info.Env(), tun_ == nullptr ? -EBADF : tun_->NetworkNamespace());
 }
 
 }  // namespace tunsock

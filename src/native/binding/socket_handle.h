@@ -53,8 +53,6 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   Napi::Value Control(const Napi::CallbackInfo& info);
   Napi::Value SetQueue(const Napi::CallbackInfo& info);
   Napi::Value Name(const Napi::CallbackInfo& info);
-  Napi::Value Flags(const Napi::CallbackInfo& info);
-  Napi::Value NetworkNamespace(const Napi::CallbackInfo& info);
 
   void OnSocketEvent(int status, int events);
   void OnLinkEvent(int status);

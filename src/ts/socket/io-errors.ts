@@ -12,7 +12,7 @@ const hints = new Map<number, string>([
   [EAGAIN, 'nothing is queued, or there is no room, and the call was not to wait longer'],
   [EIO, 'the interface is down: bring it up with Link.get(name).up()'],
   [EMSGSIZE, 'a packet has at most 65535 bytes, beside its link header'],
-  [EBADFD, 'the device was deleted, or this queue is detached'],
+  [EBADFD, 'the device was deleted'],
   [ENETDOWN, 'the interface was brought down; the socket goes on when it is up again'],
   [ENOBUFS, 'the send queue is full: wait for callbacks before sending more, or raise sendQueueLimit'],
 ]);

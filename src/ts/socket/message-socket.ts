@@ -58,7 +58,6 @@ export abstract class MessageSocket extends BlockingSocket {
   #flushScheduled = false;
   #watchScheduled = false;
   #paused = false;
-  #detached = false;
   #closed = false;
   #removeAbortListener: (() => void) | undefined;
 
@@ -239,12 +238,6 @@ export abstract class MessageSocket extends BlockingSocket {
     return this.#received.takeBatch(batch);
   }
 
-  /** @internal Stops waiting for packets while a queue is detached from its device. */
-  protected setDetached(detached: boolean): void {
-    this.#detached = detached;
-    this.#watch();
-  }
-
   /** @internal Tries again what waits for room: the kernel does not say when a larger send buffer makes some. */
   protected roomChanged(): void {
     if (this.#queue.blocked) this.#flush();
@@ -311,7 +304,7 @@ export abstract class MessageSocket extends BlockingSocket {
   #watch(): void {
     if (this.#closed) return;
     const flowing = !this.#paused && (this.listenerCount('message') > 0 || this.listenerCount('batch') > 0);
-    const reading = !this.#detached && (flowing || this.#received.waiting > 0);
+    const reading = flowing || this.#received.waiting > 0;
     const events = (reading ? READABLE : 0) | (this.#queue.blocked ? WRITABLE : 0);
     const link = events !== 0 || this.listenerCount('error') > 0 || this.listenerCount('close') > 0;
     const limit = flowing ? sharedInbox().capacity : this.#received.waiting;

@@ -21,7 +21,7 @@ type Undo = (() => void)[];
 
 interface TunSetup extends MessageSocketSetup {
   name: string;
-  index: number;
+  link: Link;
 }
 
 /**
@@ -29,13 +29,13 @@ interface TunSetup extends MessageSocketSetup {
  * it receives. Made by TunSocket.open() and TunSocket.fromFd().
  */
 export class TunSocket extends MessageSocket {
-  readonly #index: number;
+  readonly #link: Link;
   #name: string;
 
   private constructor(setup: TunSetup) {
     super(setup);
     this.#name = setup.name;
-    this.#index = setup.index;
+    this.#link = setup.link;
   }
 
   /**
@@ -65,13 +65,15 @@ export class TunSocket extends MessageSocket {
    */
   static fromFd(fd: number): TunSocket {
     integer('fd', fd, 0, 0x7fffffff);
-    const handle = opened(native().adoptTun(fd), () => ({}));
-    const name = deviceName(handle);
-    const netns = handle.networkNamespace();
+    const { name, netns } = succeeded(native().inspectTun(fd), () => ({}));
+    const adopt = () => {
+      const link = Link.get(name);
+      const handle = succeeded(native().adoptTun(fd, link.tunPacketInfo ?? false), () => ({ interface: name }));
+      watchLink(handle, link);
+      return new TunSocket({ ...setupOf(tunConfig({}), handle), name, link });
+    };
     // A kernel before 5.2, or a namespace of others: then it is taken to be this thread's.
-    const watch = () => watchLink(handle, Link.get(name));
-    const index = netns < 0 ? watch() : inNamespace(netns, watch);
-    return new TunSocket({ ...setupOf(tunConfig({}), handle), name, index });
+    return netns < 0 ? adopt() : inNamespace(netns, adopt);
   }
 
   get name(): string {
@@ -80,7 +82,12 @@ export class TunSocket extends MessageSocket {
   }
 
   get index(): number {
-    return this.#index;
+    return this.#link.index;
+  }
+
+  /** The interface, for its addresses, routes and counters: `tun.link.counters().txDropped` is what overflowed. */
+  get link(): Link {
+    return this.#link;
   }
 
   /** Bytes of sent packets that the kernel may hold (TUNGETSNDBUF). */
@@ -110,18 +117,16 @@ export class TunSocket extends MessageSocket {
   }
 
   /**
-   * Takes this queue of a multiQueue device out of service: its packets go to the other queues, and calls on it fail with
-   * EBADFD, until attachQueue() (TUNSETQUEUE).
+   * Takes this queue of a multiQueue device out of service: what the host routes to the device goes to the other queues,
+   * until attachQueue() (TUNSETQUEUE). Sending on it still works.
    */
   detachQueue(): void {
     this.#check(this.handle.setQueue(false), 'TUNSETQUEUE');
-    this.setDetached(true);
   }
 
   /** Puts this queue back into service. */
   attachQueue(): void {
     this.#check(this.handle.setQueue(true), 'TUNSETQUEUE');
-    this.setDetached(false);
   }
 
   protected override rememberName(): void {
@@ -139,19 +144,18 @@ export class TunSocket extends MessageSocket {
   }
 
   static #openHere(config: TunConfig): TunSocket {
-    const handle = opened(native().openTun(config.device, config.name, attachFlags(config)), (syscall) => ({
+    const handle = succeeded(native().openTun(config.device, config.name, attachFlags(config)), (syscall) => ({
       ...(syscall === 'open' ? { path: config.device } : { interface: config.name }),
     }));
     const undo: Undo = [() => handle.close()];
     try {
       const name = deviceName(handle);
-      checkGranted(handle, config, name);
       const link = Link.get(name);
+      if (config.multiQueue) checkPacketInfo(link, config);
       configure(handle, link, config, undo);
       // From here on: what was done to the link until now is no news.
       watchLink(handle, link);
-      const { index } = link;
-      return new TunSocket({ ...setupOf(config, handle), name, index });
+      return new TunSocket({ ...setupOf(config, handle), name, link });
     } catch (error) {
       for (const step of undo.reverse()) {
         try {
@@ -198,10 +202,7 @@ function attachFlags(config: TunConfig): number {
 }
 
 /** Throws what opening failed with; the hint says what to do about the usual causes. */
-function opened(
-  result: SocketHandle | Failure,
-  context: (syscall: string) => SystemErrorContext,
-): SocketHandle {
+function succeeded<T extends object>(result: T | Failure, context: (syscall: string) => SystemErrorContext): T {
   if (!('syscall' in result)) return result;
   const { error, syscall } = result;
   throw systemError(error, syscall, { ...context(syscall), hint: openHints.get(`${syscall} ${error}`) });
@@ -236,17 +237,16 @@ function deviceName(handle: SocketHandle): string {
 }
 
 /** A second queue's wish for packet info is ignored by the kernel: the first queue has decided. */
-function checkGranted(handle: SocketHandle, config: TunConfig, name: string): void {
-  const granted = (handle.flags() & IFF_NO_PI) === 0;
-  if (granted !== config.packetInfo) {
-    throw invalidArgValue('options.packetInfo', `${granted}, as ${name} was opened first`, config.packetInfo);
+function checkPacketInfo(link: Link, config: TunConfig): void {
+  const granted = link.tunPacketInfo;
+  if (granted !== undefined && granted !== config.packetInfo) {
+    throw invalidArgValue('options.packetInfo', `${granted}, as it is for the other queues of ${link.name}`, config.packetInfo);
   }
 }
 
 /** Makes ready to hear of the interface, in the namespace that this thread is in. */
-function watchLink(handle: SocketHandle, link: Link): number {
+function watchLink(handle: SocketHandle, link: Link): void {
   check(handle.watchLink(link.index), 'RTM_GETLINK', { interface: link.name });
-  return link.index;
 }
 
 /**
