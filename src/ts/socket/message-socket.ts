@@ -27,6 +27,8 @@ export interface MessageSocketSetup {
   /** Bytes that send() may queue. */
   sendQueueLimit: number;
   signal: AbortSignal | undefined;
+  /** Whether packets come with what the link layer knows of them. */
+  linkLayer: boolean;
 }
 
 /** Events of a MessageSocket, with what their listeners get. */
@@ -62,7 +64,7 @@ export abstract class MessageSocket extends BlockingSocket {
 
   /** @internal */
   protected constructor(setup: MessageSocketSetup) {
-    super(setup.handle, setup.receiveTimeout);
+    super(setup.handle, setup.receiveTimeout, setup.linkLayer);
     this.#queue = new SendQueue(
       {
         sendBatch: (batch, start, timeout) =>
@@ -228,8 +230,8 @@ export abstract class MessageSocket extends BlockingSocket {
   protected abstract rememberName(): void;
 
   /** @internal */
-  protected override takeKept(): OwnedPacket | undefined {
-    return this.#received.take();
+  protected override takeKept(peek: boolean): OwnedPacket | undefined {
+    return this.#received.take(peek);
   }
 
   /** @internal */
@@ -283,7 +285,7 @@ export abstract class MessageSocket extends BlockingSocket {
   }
 
   #own(inbox: PacketBatch, received: number): OwnedPacket[] {
-    inbox.length = received;
+    inbox.filled(received, this.linkLayer);
     return ownPackets(inbox);
   }
 
@@ -341,7 +343,7 @@ export abstract class MessageSocket extends BlockingSocket {
     const wanted = this.listenerCount('message') > 0 || this.#received.waiting > 0;
     const waited = this.#received.waiting > 0;
     const owned = wanted ? this.#own(inbox, count) : [];
-    inbox.length = count;
+    inbox.filled(count, this.linkLayer);
     try {
       if (!this.#paused) this.emit('batch', inbox);
     } finally {
@@ -363,12 +365,9 @@ export abstract class MessageSocket extends BlockingSocket {
   }
 
   #onError(errno: number, syscall: string): void {
-    if (errno === ENETDOWN) {
-      this.#watch();
-      this.emit('error', this.ioError(errno, syscall));
-    } else {
-      this.#end(this.ioError(errno, syscall));
-    }
+    // A packet socket has ENETDOWN of its own, which the watch of the interface tells; 0 is an error that is past.
+    if (errno === ENETDOWN || errno === 0) this.#watch();
+    else this.#end(this.ioError(errno, syscall));
   }
 
   #end(error: Error | undefined): void {
