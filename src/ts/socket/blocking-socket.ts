@@ -85,14 +85,7 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
       this.#handle.receive(single(views), flags, timeout, details),
     );
     const meta = this.linkLayer ? new DataView(details.buffer.slice(DETAILS_BYTES)) : undefined;
-    return messageInfo(
-      details[1] as number,
-      bytes,
-      details[2] as number,
-      details[3] as number,
-      meta,
-      0,
-    );
+    return messageInfo(details[1] as number, bytes, details[2] as number, details[3] as number, meta, 0);
   }
 
   /**

@@ -1,10 +1,9 @@
-import { closeSync } from 'node:fs';
 import { Link } from '../host/link';
-import { Netns } from '../host/netns';
-import { type Failure, native, type SocketHandle } from '../native';
-import { abortError, check, invalidArgValue, type SystemErrorContext, systemError } from '../support/errors';
+import { native, type SocketHandle } from '../native';
+import { check, invalidArgValue } from '../support/errors';
 import { integer } from '../support/options';
 import { MessageSocket, type MessageSocketSetup } from './message-socket';
+import { adopted, interfaceNameOf, opened, openWhere, watchLink } from './opening';
 import { type TunConfig, type TunOptions, tunConfig } from './tun-options';
 
 /** Flags of TUNSETIFF (include/uapi/linux/if_tun.h). */
@@ -49,11 +48,7 @@ export class TunSocket extends MessageSocket {
    */
   static open(options?: TunOptions): TunSocket {
     const config = tunConfig(options);
-    if (config.signal?.aborted) throw abortError(config.signal);
-    if (config.netns === undefined) return TunSocket.#openHere(config);
-    if (config.netns instanceof Netns) return config.netns.run(() => TunSocket.#openHere(config));
-    using netns = Netns.open(config.netns);
-    return netns.run(() => TunSocket.#openHere(config));
+    return openWhere(config, () => TunSocket.#openHere(config));
   }
 
   /**
@@ -64,14 +59,15 @@ export class TunSocket extends MessageSocket {
    * the descriptor is then still the caller's.
    */
   static fromFd(fd: number): TunSocket {
-    integer('fd', fd, 0, 0x7fffffff);
-    const handle = opened(native().adoptTun(fd), () => ({}));
-    const name = deviceName(handle);
-    const netns = handle.networkNamespace();
-    // A kernel before 5.2, or a namespace of others: then it is taken to be this thread's.
-    const index =
-      netns < 0 ? watchedIndex(handle, name) : inNamespace(netns, () => watchedIndex(handle, name));
-    return new TunSocket({ ...setupOf(tunConfig({}), handle), name, index });
+    return adopted(
+      fd,
+      (taken) => opened(native().adoptTun(taken), openHints),
+      (handle) => {
+        const name = interfaceNameOf(handle, 'TUNGETIFF');
+        const index = watchedIndex(handle, name);
+        return new TunSocket({ ...setupOf(tunConfig({}), handle), name, index });
+      },
+    );
   }
 
   get name(): string {
@@ -139,12 +135,14 @@ export class TunSocket extends MessageSocket {
   }
 
   static #openHere(config: TunConfig): TunSocket {
-    const handle = opened(native().openTun(config.device, config.name, attachFlags(config)), (syscall) => ({
-      ...(syscall === 'open' ? { path: config.device } : { interface: config.name }),
-    }));
+    const handle = opened(
+      native().openTun(config.device, config.name, attachFlags(config)),
+      openHints,
+      (syscall) => (syscall === 'open' ? { path: config.device } : { interface: config.name }),
+    );
     const undo: Undo = [() => handle.close()];
     try {
-      const name = deviceName(handle);
+      const name = interfaceNameOf(handle, 'TUNGETIFF');
       checkGranted(handle, config, name);
       const index = watchedIndex(handle, name);
       configure(handle, Link.byIndex(index), config, undo);
@@ -162,24 +160,13 @@ export class TunSocket extends MessageSocket {
   }
 }
 
-/** Runs `fn` in the namespace that descriptor `fd` is of, and closes it. */
-function inNamespace<T>(fd: number, fn: () => T): T {
-  try {
-    using netns = Netns.open(`/proc/self/fd/${fd}`);
-    using here = Netns.current();
-    // Going where this thread is already would need a privilege.
-    return netns.inode === here.inode ? fn() : netns.run(fn);
-  } finally {
-    closeSync(fd);
-  }
-}
-
 function setupOf(config: TunConfig, handle: SocketHandle): MessageSocketSetup {
   return {
     handle,
     receiveTimeout: config.receiveTimeout,
     sendQueueLimit: config.sendQueueLimit,
     signal: config.signal,
+    linkLayer: false,
   };
 }
 
@@ -192,16 +179,6 @@ function attachFlags(config: TunConfig): number {
     (config.napi !== false ? IFF_NAPI : 0) |
     (config.napi === 'frags' ? IFF_NAPI_FRAGS : 0)
   );
-}
-
-/** Throws what opening failed with; the hint says what to do about the usual causes. */
-function opened(
-  result: SocketHandle | Failure,
-  context: (syscall: string) => SystemErrorContext,
-): SocketHandle {
-  if (!('syscall' in result)) return result;
-  const { error, syscall } = result;
-  throw systemError(error, syscall, { ...context(syscall), hint: openHints.get(`${syscall} ${error}`) });
 }
 
 const NO_DRIVER = 'load the tun module with modprobe tun, or start the container with --device /dev/net/tun';
@@ -225,13 +202,6 @@ const openHints = new Map<string, string>([
   ['TUNGETIFF -88', 'the descriptor is no tun device'],
 ]);
 
-function deviceName(handle: SocketHandle): string {
-  const name = handle.name();
-  if (typeof name === 'string') return name;
-  handle.close();
-  throw systemError(name, 'TUNGETIFF');
-}
-
 /** A second queue's wish for packet info is ignored by the kernel: the first queue has decided. */
 function checkGranted(handle: SocketHandle, config: TunConfig, name: string): void {
   const granted = (handle.flags() & IFF_NO_PI) === 0;
@@ -243,7 +213,7 @@ function checkGranted(handle: SocketHandle, config: TunConfig, name: string): vo
 /** The interface's index, in the namespace that this thread is in; makes ready to hear of it. */
 function watchedIndex(handle: SocketHandle, name: string): number {
   const { index } = Link.get(name);
-  check(handle.watchLink(index), 'RTM_GETLINK', { interface: name });
+  watchLink(handle, index, name);
   return index;
 }
 
