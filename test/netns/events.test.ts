@@ -289,8 +289,8 @@ describe('life', () => {
     codeOf(() => at.tun.sendmsg(Buffer.alloc(20)));
     at.tun.close();
     expect(at.tun.stats()).toEqual({
-      received: { packets: 1, bytes: 128, truncated: 1, wouldBlock: 1, errors: 0 },
-      sent: { packets: 1, bytes: sent, truncated: 0, wouldBlock: 0, errors: 1 },
+      received: { packets: 1, bytes: 128, truncated: 1, wouldBlock: 1, errors: 0, dropped: 0 },
+      sent: { packets: 1, bytes: sent, truncated: 0, wouldBlock: 0, errors: 1, dropped: 0 },
     });
   });
 

@@ -1,10 +1,10 @@
-import { closeSync } from 'node:fs';
 import { Link } from '../host/link';
-import { Netns } from '../host/netns';
-import { type Failure, native, type SocketHandle } from '../native';
-import { abortError, check, invalidArgValue, type SystemErrorContext, systemError } from '../support/errors';
+import type { Netns } from '../host/netns';
+import { native, type SocketHandle } from '../native';
+import { check, invalidArgValue } from '../support/errors';
 import { integer } from '../support/options';
 import { MessageSocket, type MessageSocketSetup } from './message-socket';
+import { adopted, inNamespace, interfaceNameOf, opened, openWhere, watchLink } from './opening';
 import { type TunConfig, type TunOptions, tunConfig } from './tun-options';
 
 /** Flags of TUNSETIFF (include/uapi/linux/if_tun.h). */
@@ -49,11 +49,7 @@ export class TunSocket extends MessageSocket {
    */
   static open(options?: TunOptions): TunSocket {
     const config = tunConfig(options);
-    if (config.signal?.aborted) throw abortError(config.signal);
-    if (config.netns === undefined) return TunSocket.#openHere(config);
-    if (config.netns instanceof Netns) return config.netns.run(() => TunSocket.#openHere(config));
-    using netns = Netns.open(config.netns);
-    return netns.run(() => TunSocket.#openHere(config));
+    return openWhere(config, (netns) => TunSocket.#openHere(config, netns));
   }
 
   /**
@@ -64,16 +60,24 @@ export class TunSocket extends MessageSocket {
    * the descriptor is then still the caller's.
    */
   static fromFd(fd: number): TunSocket {
-    integer('fd', fd, 0, 0x7fffffff);
-    const { name, netns } = succeeded(native().inspectTun(fd), () => ({}));
-    const adopt = () => {
-      const link = Link.get(name);
-      const handle = succeeded(native().adoptTun(fd, link.tunPacketInfo ?? false), () => ({ interface: name }));
-      watchLink(handle, link);
-      return new TunSocket({ ...setupOf(tunConfig({}), handle), name, link });
-    };
-    // A kernel before 5.2, or a namespace of others: then it is taken to be this thread's.
-    return netns < 0 ? adopt() : inNamespace(netns, adopt);
+    return adopted(
+      fd,
+      (taken) => {
+        const { name, netns } = opened(native().inspectTun(taken), openHints);
+        const packetInfo = inNamespace(netns, (owned) => {
+          const answer = Link.get(name).tunPacketInfo ?? false;
+          owned?.close();
+          return answer;
+        });
+        return opened(native().adoptTun(taken, packetInfo), openHints);
+      },
+      (handle, netns) => {
+        const name = interfaceNameOf(handle, 'TUNGETIFF');
+        const link = Link.get(name);
+        watchLink(handle, link.index, name);
+        return new TunSocket({ ...setupOf(tunConfig({}), handle, netns), name, link });
+      },
+    );
   }
 
   get name(): string {
@@ -143,19 +147,21 @@ export class TunSocket extends MessageSocket {
     return check(result, request, { interface: this.#name });
   }
 
-  static #openHere(config: TunConfig): TunSocket {
-    const handle = succeeded(native().openTun(config.device, config.name, attachFlags(config)), (syscall) => ({
-      ...(syscall === 'open' ? { path: config.device } : { interface: config.name }),
-    }));
+  static #openHere(config: TunConfig, netns: Netns | undefined): TunSocket {
+    const handle = opened(
+      native().openTun(config.device, config.name, attachFlags(config)),
+      openHints,
+      (syscall) => (syscall === 'open' ? { path: config.device } : { interface: config.name }),
+    );
     const undo: Undo = [() => handle.close()];
     try {
-      const name = deviceName(handle);
+      const name = interfaceNameOf(handle, 'TUNGETIFF');
       const link = Link.get(name);
       if (config.multiQueue) checkPacketInfo(link, config);
       configure(handle, link, config, undo);
       // From here on: what was done to the link until now is no news.
-      watchLink(handle, link);
-      return new TunSocket({ ...setupOf(config, handle), name, link });
+      watchLink(handle, link.index, name);
+      return new TunSocket({ ...setupOf(config, handle, netns), name, link });
     } catch (error) {
       for (const step of undo.reverse()) {
         try {
@@ -169,24 +175,18 @@ export class TunSocket extends MessageSocket {
   }
 }
 
-/** Runs `fn` in the namespace that descriptor `fd` is of, and closes it. */
-function inNamespace<T>(fd: number, fn: () => T): T {
-  try {
-    using netns = Netns.open(`/proc/self/fd/${fd}`);
-    using here = Netns.current();
-    // Going where this thread is already would need a privilege.
-    return netns.inode === here.inode ? fn() : netns.run(fn);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function setupOf(config: TunConfig, handle: SocketHandle): MessageSocketSetup {
+function setupOf(
+  config: TunConfig,
+  handle: SocketHandle,
+  netns: Netns | undefined,
+): MessageSocketSetup {
   return {
     handle,
+    netns,
     receiveTimeout: config.receiveTimeout,
     sendQueueLimit: config.sendQueueLimit,
     signal: config.signal,
+    linkLayer: false,
   };
 }
 
@@ -199,13 +199,6 @@ function attachFlags(config: TunConfig): number {
     (config.napi !== false ? IFF_NAPI : 0) |
     (config.napi === 'frags' ? IFF_NAPI_FRAGS : 0)
   );
-}
-
-/** Throws what opening failed with; the hint says what to do about the usual causes. */
-function succeeded<T extends object>(result: T | Failure, context: (syscall: string) => SystemErrorContext): T {
-  if (!('syscall' in result)) return result;
-  const { error, syscall } = result;
-  throw systemError(error, syscall, { ...context(syscall), hint: openHints.get(`${syscall} ${error}`) });
 }
 
 const NO_DRIVER = 'load the tun module with modprobe tun, or start the container with --device /dev/net/tun';
@@ -229,24 +222,12 @@ const openHints = new Map<string, string>([
   ['TUNGETIFF -88', 'the descriptor is no tun device'],
 ]);
 
-function deviceName(handle: SocketHandle): string {
-  const name = handle.name();
-  if (typeof name === 'string') return name;
-  handle.close();
-  throw systemError(name, 'TUNGETIFF');
-}
-
 /** A second queue's wish for packet info is ignored by the kernel: the first queue has decided. */
 function checkPacketInfo(link: Link, config: TunConfig): void {
   const granted = link.tunPacketInfo;
   if (granted !== undefined && granted !== config.packetInfo) {
     throw invalidArgValue('options.packetInfo', `${granted}, as it is for the other queues of ${link.name}`, config.packetInfo);
   }
-}
-
-/** Makes ready to hear of the interface, in the namespace that this thread is in. */
-function watchLink(handle: SocketHandle, link: Link): void {
-  check(handle.watchLink(link.index), 'RTM_GETLINK', { interface: link.name });
 }
 
 /**

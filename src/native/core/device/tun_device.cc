@@ -142,4 +142,8 @@ SysResult TunDevice::Name(std::string* name) const {
   return result;
 }
 
+SysResult TunDevice::NetworkNamespace() const {
+  return CallOnce([&] { return ::ioctl(fd(), TUNGETDEVNETNS); });
+}
+
 }  // namespace tunsock

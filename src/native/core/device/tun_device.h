@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "core/device/device.h"
 #include "core/io/tun_io.h"
 #include "core/sys/failure.h"
 #include "core/sys/sys_result.h"
@@ -10,7 +11,7 @@
 namespace tunsock {
 
 /// A descriptor of /dev/net/tun that is attached to a device: the ioctls of drivers/net/tun.c.
-class TunDevice {
+class TunDevice final : public Device {
  public:
   /// Opens `path` and attaches to the device that `name` and `flags` (IFF_TUN, IFF_TAP, IFF_NO_PI, ...) name,
   /// in the calling thread's network namespace. `name` may hold one %d. Changes `device` only when all went
@@ -25,18 +26,24 @@ class TunDevice {
   /// `packet_info` is what rtnetlink says (IFLA_TUN_PI).
   static Failure Adopt(int fd, bool packet_info, TunDevice* device);
 
-  /// Makes one of the ioctls that take or give an int, by its name ("TUNSETPERSIST"). Returns 0, or for one
-  /// that gets a value that value; -EINVAL for a name that is none.
-  SysResult Control(const std::string& request, int value);
+  /// One of the ioctls that take or give an int, by its name ("TUNSETPERSIST").
+  SysResult Control(const std::string& request, int value) override;
 
   /// Detaches this queue, or attaches it again (IFF_DETACH_QUEUE, IFF_ATTACH_QUEUE).
   SysResult SetQueue(bool attached);
 
-  /// The interface's name, which another program can change; -EBADFD when the device is gone.
-  SysResult Name(std::string* name) const;
+  /// -EBADFD when the device is gone.
+  SysResult Name(std::string* name) const override;
 
-  [[nodiscard]] int fd() const { return fd_.get(); }
+  /// TUNGETDEVNETNS.
+  [[nodiscard]] SysResult NetworkNamespace() const override;
+
+  [[nodiscard]] int fd() const override { return fd_.get(); }
   [[nodiscard]] const TunFraming& framing() const { return framing_; }
+
+  int Release() override { return fd_.release(); }
+  /// Closes the descriptor, and with it a device that is not persistent.
+  void Close() { fd_.reset(); }
 
  private:
   Failure ReadFraming(bool packet_info);
