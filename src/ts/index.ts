@@ -1,16 +1,25 @@
 export { Link } from './host/link';
 export { Netns } from './host/netns';
+export type { BpfInstruction } from './socket/bpf';
 export { MessageSocket, type MessageSocketEvents } from './socket/message-socket';
 export { PacketBatch, type PacketBatchOptions } from './socket/packet-batch';
+export type { FanoutOptions, PacketSocketOptions } from './socket/packet-options';
+export { PacketSocket } from './socket/packet-socket';
 export type { SendCallback } from './socket/send-queue';
+export { socketFromFd } from './socket/socket-from-fd';
+export type { SocketOptions } from './socket/socket-options';
 export type { TunOptions } from './socket/tun-options';
 export { TunSocket } from './socket/tun-socket';
 export * as constants from './support/constants';
 export type { SystemError } from './support/errors';
 export type {
   DirectionStats,
+  LinkLayerInfo,
   MessageInfo,
   PacketData,
+  PacketDestination,
+  PacketType,
   ReceivedMessage,
   SocketStats,
+  VlanTag,
 } from './support/types';

@@ -24,7 +24,7 @@ export const WRITABLE = 2;
 export interface SocketHandle {
   /** The descriptor; -1 once closed. */
   readonly fd: number;
-  /** `details` receives [copied, size, flags, protocol]. Waits `timeoutMs` at most. */
+  /** `details` receives [copied, size, flags, protocol] and the 16 words of PacketMeta. Waits `timeoutMs` at most. */
   receive(
     views: Uint8Array | readonly Uint8Array[],
     flags: number,
@@ -32,6 +32,14 @@ export interface SocketHandle {
     details: Uint32Array,
   ): number;
   send(views: Uint8Array | readonly Uint8Array[], flags: number, timeoutMs: number): number;
+  /** To a hardware address of 8 bytes at most; packet sockets only. `protocol` 0 is the socket's, or the packet's own. */
+  sendTo(
+    views: Uint8Array | readonly Uint8Array[],
+    flags: number,
+    timeoutMs: number,
+    address: Uint8Array,
+    protocol: number,
+  ): number;
   /** At most `limit` packets. */
   receiveBatch(
     memory: ArrayBuffer,
@@ -57,17 +65,17 @@ export interface SocketHandle {
   /** READABLE | WRITABLE, at most `limit` packets a wake-up, and whether to hear of the interface. */
   watch(events: number, limit: number, link: boolean): number;
   setRef(ref: boolean): void;
-  /** Fills ten counters: packets, bytes, truncated, would-block, errors; received first, then sent. */
+  /** Fills twelve counters: packets, bytes, truncated, would-block, errors, dropped; received first, then sent. */
   stats(counters: Float64Array): number;
   /** The error that the descriptor is in, or 0. */
   pendingError(): number;
   close(): void;
-  /** An ioctl of a tun device that takes or gives an int, by name; what it gives, or 0. */
+  /** Closes all but the descriptor, which is again the caller's. */
+  release(): void;
+  /** A request that takes or gives an int, by name (core/device); what it gives, or 0. */
   control(request: string, value: number): number;
   setQueue(attached: boolean): number;
   name(): string | number;
-  /** IFF_* as the kernel granted them. */
-  flags(): number;
   /** A descriptor of the device's network namespace, which the caller owns. */
   networkNamespace(): number;
 }
@@ -78,9 +86,36 @@ export interface Failure {
   syscall: string;
 }
 
+/** How a packet socket is opened; sizes of 0 leave the kernel's default. */
+export interface PacketSettings {
+  interfaceIndex: number;
+  /** SOCK_DGRAM. */
+  datagram: boolean;
+  /** EtherType. */
+  protocol: number;
+  promiscuous: boolean;
+  ignoreOutgoing: boolean;
+  auxdata: boolean;
+  timestamps: boolean;
+  qdiscBypass: boolean;
+  receiveBuffer: number;
+  sendBuffer: number;
+  /** As PACKET_FANOUT takes it. */
+  fanout: number | undefined;
+  /** Four words an instruction: code, jt, jf, k. */
+  filter: Uint32Array;
+  /** Where packets go that are sent with no destination of their own. */
+  address: Uint8Array | undefined;
+  addressProtocol: number;
+}
+
 interface DeviceBinding {
   openTun(path: string, name: string, flags: number): SocketHandle | Failure;
-  adoptTun(fd: number): SocketHandle | Failure;
+  /** The interface of a tun descriptor; `netns` is a descriptor of its namespace, which the caller owns, or a negative errno. */
+  inspectTun(fd: number): { name: string; netns: number } | Failure;
+  adoptTun(fd: number, packetInfo: boolean): SocketHandle | Failure;
+  openPacket(settings: PacketSettings): SocketHandle | Failure;
+  adoptPacket(fd: number): SocketHandle | Failure;
 }
 
 /** The host's network (src/native/core/host). */
@@ -111,6 +146,8 @@ export interface LinkData {
   name: string;
   /** Empty for hardware and loopback. */
   type: string;
+  /** Of a tun device: whether struct tun_pi stands before each packet. */
+  tunPacketInfo?: boolean;
   flags: number;
   mtu: number;
   /** Empty where the link has none. */

@@ -1,20 +1,15 @@
 #include "binding/device_binding.h"
 
-#include <memory>
 #include <utility>
 
 #include "binding/args.h"
+#include "binding/packet_args.h"
 #include "binding/socket_handle.h"
+#include "core/device/packet_device.h"
 #include "core/device/tun_device.h"
 
 namespace tunsock {
 namespace {
-
-Napi::Object TunHandle(Napi::Env env, TunDevice&& device) {
-  auto tun = std::make_unique<TunDevice>(std::move(device));
-  auto io = std::make_unique<TunIo>(tun->fd(), tun->framing());
-  return SocketHandle::Create(env, UniqueFd(), std::move(tun), std::move(io));
-}
 
 /// openTun(path, name, flags): a SocketHandle, or { error, syscall }.
 Napi::Value OpenTun(const Napi::CallbackInfo& info) {
@@ -22,15 +17,45 @@ Napi::Value OpenTun(const Napi::CallbackInfo& info) {
   const Failure failure = TunDevice::Open(StringArg(info, 0).c_str(), StringArg(info, 1),
                                           static_cast<uint16_t>(UintArg(info, 2)), &device);
   if (failure.error != 0) return FailureValue(info.Env(), failure);
-  return TunHandle(info.Env(), std::move(device));
+  return SocketHandle::Create(info.Env(), std::move(device));
 }
 
-/// adoptTun(fd): a SocketHandle that owns fd now, or { error, syscall } and fd is still the caller's.
+/// inspectTun(fd): { name, netns }, or { error, syscall }.
+Napi::Value InspectTun(const Napi::CallbackInfo& info) {
+  std::string name;
+  UniqueFd netns;
+  const Failure failure = TunDevice::Inspect(IntArg(info, 0), &name, &netns);
+  if (failure.error != 0) return FailureValue(info.Env(), failure);
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("name", name);
+  object.Set("netns", netns.release());
+  return object;
+}
+
+/// adoptTun(fd, packetInfo): a SocketHandle that owns fd now, or { error, syscall } and fd is still the caller's.
 Napi::Value AdoptTun(const Napi::CallbackInfo& info) {
   TunDevice device;
-  const Failure failure = TunDevice::Adopt(IntArg(info, 0), &device);
+  const Failure failure = TunDevice::Adopt(IntArg(info, 0), info[1].ToBoolean(), &device);
   if (failure.error != 0) return FailureValue(info.Env(), failure);
-  return TunHandle(info.Env(), std::move(device));
+  return SocketHandle::Create(info.Env(), std::move(device));
+}
+
+/// openPacket(settings): a SocketHandle, or { error, syscall }.
+Napi::Value OpenPacket(const Napi::CallbackInfo& info) {
+  PacketOptions options;
+  PacketDevice device;
+  Failure failure{-EINVAL, "socket"};
+  if (ReadPacketOptions(info[0], &options)) failure = PacketDevice::Open(options, &device);
+  if (failure.error != 0) return FailureValue(info.Env(), failure);
+  return SocketHandle::Create(info.Env(), std::move(device));
+}
+
+/// adoptPacket(fd): as adoptTun, for a packet socket.
+Napi::Value AdoptPacket(const Napi::CallbackInfo& info) {
+  PacketDevice device;
+  const Failure failure = PacketDevice::Adopt(IntArg(info, 0), &device);
+  if (failure.error != 0) return FailureValue(info.Env(), failure);
+  return SocketHandle::Create(info.Env(), std::move(device));
 }
 
 }  // namespace
@@ -39,7 +64,10 @@ void RegisterDeviceBinding(Napi::Env env, Napi::Object exports) {
   // Each environment (main thread, Worker) has its own class.
   env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(SocketHandle::Define(env))));
   exports.Set("openTun", Napi::Function::New<OpenTun>(env, "openTun"));
+  exports.Set("inspectTun", Napi::Function::New<InspectTun>(env, "inspectTun"));
   exports.Set("adoptTun", Napi::Function::New<AdoptTun>(env, "adoptTun"));
+  exports.Set("openPacket", Napi::Function::New<OpenPacket>(env, "openPacket"));
+  exports.Set("adoptPacket", Napi::Function::New<AdoptPacket>(env, "adoptPacket"));
 }
 
 }  // namespace tunsock

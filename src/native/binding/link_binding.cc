@@ -46,6 +46,7 @@ Napi::Object LinkValue(Napi::Env env, const LinkInfo& link) {
   object.Set("index", link.index);
   object.Set("name", link.name);
   object.Set("type", link.kind);
+  if (link.tun_packet_info.has_value()) object.Set("tunPacketInfo", *link.tun_packet_info);
   object.Set("flags", link.flags);
   object.Set("mtu", link.mtu);
   object.Set("mac", link.mac);

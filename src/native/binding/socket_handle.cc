@@ -3,15 +3,19 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "binding/args.h"
+#include "binding/packet_args.h"
 #include "core/sys/poll_wait.h"
 
 namespace tunsock {
 namespace {
 
+/// copied, size, flags, protocol.
 constexpr uint32_t kDetailsWords = 4;
+constexpr uint32_t kMetaWords = sizeof(PacketMeta) / sizeof(uint32_t);
 
 /// Bits of the value of Event::kLink.
 constexpr int kLinkPresent = 1;
@@ -87,6 +91,7 @@ Napi::Function SocketHandle::Define(Napi::Env env) {
                          InstanceAccessor<&SocketHandle::Fd>("fd"),
                          InstanceMethod<&SocketHandle::Receive>("receive"),
                          InstanceMethod<&SocketHandle::Send>("send"),
+                         InstanceMethod<&SocketHandle::SendTo>("sendTo"),
                          InstanceMethod<&SocketHandle::ReceiveBatch>("receiveBatch"),
                          InstanceMethod<&SocketHandle::SendBatch>("sendBatch"),
                          InstanceMethod<&SocketHandle::Listen>("listen"),
@@ -96,10 +101,10 @@ Napi::Function SocketHandle::Define(Napi::Env env) {
                          InstanceMethod<&SocketHandle::Stats>("stats"),
                          InstanceMethod<&SocketHandle::PendingError>("pendingError"),
                          InstanceMethod<&SocketHandle::Close>("close"),
+                         InstanceMethod<&SocketHandle::Release>("release"),
                          InstanceMethod<&SocketHandle::Control>("control"),
                          InstanceMethod<&SocketHandle::SetQueue>("setQueue"),
                          InstanceMethod<&SocketHandle::Name>("name"),
-                         InstanceMethod<&SocketHandle::Flags>("flags"),
                          InstanceMethod<&SocketHandle::NetworkNamespace>("networkNamespace"),
                      });
 }
@@ -110,13 +115,28 @@ SocketHandle::~SocketHandle() {
   CloseAll();
 }
 
-Napi::Object SocketHandle::Create(Napi::Env env, UniqueFd fd, std::unique_ptr<TunDevice> tun,
-                                  std::unique_ptr<PacketIo> io) {
+Napi::Object SocketHandle::Create(Napi::Env env, TunDevice&& device) {
+  auto tun = std::make_unique<TunDevice>(std::move(device));
+  auto io = std::make_unique<TunIo>(tun->fd(), tun->framing());
+  TunDevice* same = tun.get();
+  return Create(env, std::move(tun), std::move(io), same, nullptr);
+}
+
+Napi::Object SocketHandle::Create(Napi::Env env, PacketDevice&& device) {
+  auto packet = std::make_unique<PacketDevice>(std::move(device));
+  auto io = std::make_unique<SocketIo>(packet->fd(), packet->framing());
+  SocketIo* same = io.get();
+  return Create(env, std::move(packet), std::move(io), nullptr, same);
+}
+
+Napi::Object SocketHandle::Create(Napi::Env env, std::unique_ptr<Device> device, std::unique_ptr<PacketIo> io,
+                                  TunDevice* tun, SocketIo* socket) {
   const Napi::Object object = env.GetInstanceData<Napi::FunctionReference>()->New({});
   SocketHandle* handle = Unwrap(object);
-  handle->fd_ = std::move(fd);
-  handle->tun_ = std::move(tun);
+  handle->device_ = std::move(device);
   handle->io_ = std::move(io);
+  handle->tun_ = tun;
+  handle->socket_ = socket;
   return object;
 }
 
@@ -129,7 +149,7 @@ Napi::Value SocketHandle::Receive(const Napi::CallbackInfo& info) {
   if (closed()) return ResultValue(info.Env(), -EBADF);
   Views views;
   SysResult result = ReadViews(info.Env(), info[0], &views);
-  auto* words = static_cast<uint32_t*>(FixedArray(info, 3, napi_uint32_array, kDetailsWords));
+  auto* words = static_cast<uint32_t*>(FixedArray(info, 3, napi_uint32_array, kDetailsWords + kMetaWords));
   if (words == nullptr) result = -EINVAL;
   if (result < 0) return ResultValue(info.Env(), result);
   const int flags = IntArg(info, 1);
@@ -141,6 +161,7 @@ Napi::Value SocketHandle::Receive(const Napi::CallbackInfo& info) {
     words[1] = details.size;
     words[2] = details.flags;
     words[3] = details.protocol;
+    std::memcpy(words + kDetailsWords, &details.meta, sizeof details.meta);
   }
   return ResultValue(info.Env(), result);
 }
@@ -154,6 +175,20 @@ Napi::Value SocketHandle::Send(const Napi::CallbackInfo& info) {
   const int flags = IntArg(info, 1);
   result = Blocking(fd(), POLLOUT, flags, IntArg(info, 2),
                     [&] { return io_->Send(views.entries, views.count, flags, nullptr); });
+  return ResultValue(info.Env(), result);
+}
+
+/// sendTo(views, flags, timeoutMs, address, protocol): to a hardware address of 8 bytes at most.
+Napi::Value SocketHandle::SendTo(const Napi::CallbackInfo& info) {
+  if (closed() || socket_ == nullptr) return ResultValue(info.Env(), -EBADF);
+  Views views;
+  SysResult result = ReadViews(info.Env(), info[0], &views);
+  Destination destination;
+  if (!ReadDestination(info[3], info[4], &destination)) result = -EINVAL;
+  if (result < 0) return ResultValue(info.Env(), result);
+  const int flags = IntArg(info, 1);
+  result = Blocking(fd(), POLLOUT, flags, IntArg(info, 2),
+                    [&] { return socket_->SendTo(views.entries, views.count, flags, destination); });
   return ResultValue(info.Env(), result);
 }
 
@@ -247,9 +282,8 @@ void SocketHandle::SetHeld(bool held) {
 void SocketHandle::OnSocketEvent(int status, int events) {
   const Napi::HandleScope scope(Env());
   if (status < 0) {
-    // libuv reports every POLLERR as EBADF: the descriptor knows better.
-    const SysResult error = io_->PendingError();
-    Emit(Event::kError, error < 0 ? error : status);
+    // libuv reports every POLLERR as EBADF: the descriptor knows better. 0 when the error is past.
+    Emit(Event::kError, io_->PendingError());
     return;
   }
   if ((events & UV_WRITABLE) != 0) Emit(Event::kWritable, 0);
@@ -292,13 +326,14 @@ void SocketHandle::Emit(Event event, SysResult value) {
   if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
 }
 
-/// stats(counters): a Float64Array of ten, received and then sent, in the order of IoStats::Direction.
+/// stats(counters): a Float64Array of twelve, received and then sent, in the order of IoStats::Direction.
 Napi::Value SocketHandle::Stats(const Napi::CallbackInfo& info) {
-  auto* counters = static_cast<double*>(FixedArray(info, 0, napi_float64_array, 10));
+  auto* counters = static_cast<double*>(FixedArray(info, 0, napi_float64_array, 12));
   if (closed() || counters == nullptr) return ResultValue(info.Env(), -EBADF);
-  for (const IoStats::Direction* direction : {&io_->stats().received, &io_->stats().sent}) {
+  const IoStats& stats = io_->stats();
+  for (const IoStats::Direction* direction : {&stats.received, &stats.sent}) {
     for (const uint64_t counter : {direction->packets, direction->bytes, direction->truncated,
-                                   direction->would_block, direction->errors}) {
+                                   direction->would_block, direction->errors, direction->dropped}) {
       *counters++ = static_cast<double>(counter);
     }
   }
@@ -316,20 +351,27 @@ Napi::Value SocketHandle::Close(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+/// release(): gives the descriptor back to who it was taken over from, and closes the rest.
+Napi::Value SocketHandle::Release(const Napi::CallbackInfo& info) {
+  if (device_ != nullptr) (void)device_->Release();
+  return Close(info);
+}
+
 void SocketHandle::CloseAll() {
   socket_poller_.Close();
   link_poller_.Close();
   if (async_context_ != nullptr) napi_async_destroy(Env(), std::exchange(async_context_, nullptr));
+  tun_ = nullptr;
+  socket_ = nullptr;
   io_.reset();
   link_.reset();
-  tun_.reset();
-  fd_.reset();
+  device_.reset();
 }
 
 /// control(request, value)
 Napi::Value SocketHandle::Control(const Napi::CallbackInfo& info) {
   return ResultValue(info.Env(),
-                     tun_ == nullptr ? -EBADF : tun_->Control(StringArg(info, 0), IntArg(info, 1)));
+                     device_ == nullptr ? -EBADF : device_->Control(StringArg(info, 0), IntArg(info, 1)));
 }
 
 /// setQueue(attached)
@@ -340,19 +382,14 @@ Napi::Value SocketHandle::SetQueue(const Napi::CallbackInfo& info) {
 /// name(): the interface's name, or a negative errno.
 Napi::Value SocketHandle::Name(const Napi::CallbackInfo& info) {
   std::string name;
-  const SysResult result = tun_ == nullptr ? -EBADF : tun_->Name(&name);
+  const SysResult result = device_ == nullptr ? -EBADF : device_->Name(&name);
   if (result < 0) return ResultValue(info.Env(), result);
   return Napi::String::New(info.Env(), name);
 }
 
-/// flags(): IFF_* as the kernel granted them.
-Napi::Value SocketHandle::Flags(const Napi::CallbackInfo& info) {
-  return ResultValue(info.Env(), tun_ == nullptr ? -EBADF : static_cast<SysResult>(tun_->flags()));
-}
-
 /// networkNamespace(): a descriptor that the caller owns, or a negative errno.
 Napi::Value SocketHandle::NetworkNamespace(const Napi::CallbackInfo& info) {
-  return ResultValue(info.Env(), tun_ == nullptr ? -EBADF : tun_->NetworkNamespace());
+  return ResultValue(info.Env(), device_ == nullptr ? -EBADF : device_->NetworkNamespace());
 }
 
 }  // namespace tunsock

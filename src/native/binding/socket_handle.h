@@ -5,16 +5,17 @@
 #include <memory>
 
 #include "binding/poller.h"
+#include "core/device/packet_device.h"
 #include "core/device/tun_device.h"
 #include "core/host/link_watch.h"
 #include "core/io/packet_io.h"
-#include "core/sys/unique_fd.h"
 
 namespace tunsock {
 
-/// The native side of a MessageSocket: a descriptor, the PacketIo that moves its packets, and its place in
+/// The native side of a MessageSocket: a device, the PacketIo that moves its packets, and its place in
 /// the event loop. Methods return a count or a negative errno. What a call has to say beside that goes into
-/// the `details` array that JavaScript gave: [copied, size, flags, protocol].
+/// the `details` array that JavaScript gave: [copied, size, flags, protocol,
+/// PacketMeta].
 ///
 /// Life: while it watches anything, the JavaScript object is held; otherwise the garbage collector may take
 /// it, and the descriptor is closed with it.
@@ -24,10 +25,9 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   explicit SocketHandle(const Napi::CallbackInfo& info);
   ~SocketHandle() override;
 
-  /// Makes a handle that owns what it is given. `tun` is null for a packet socket, whose descriptor is then
-  /// `fd`.
-  static Napi::Object Create(Napi::Env env, UniqueFd fd, std::unique_ptr<TunDevice> tun,
-                             std::unique_ptr<PacketIo> io);
+  /// Makes a handle that owns what it is given.
+  static Napi::Object Create(Napi::Env env, TunDevice&& device);
+  static Napi::Object Create(Napi::Env env, PacketDevice&& device);
 
  private:
   /// What the loop has to say, as the first argument of JavaScript's onEvent(kind, value).
@@ -41,6 +41,7 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   Napi::Value Fd(const Napi::CallbackInfo& info);
   Napi::Value Receive(const Napi::CallbackInfo& info);
   Napi::Value Send(const Napi::CallbackInfo& info);
+  Napi::Value SendTo(const Napi::CallbackInfo& info);
   Napi::Value ReceiveBatch(const Napi::CallbackInfo& info);
   Napi::Value SendBatch(const Napi::CallbackInfo& info);
   Napi::Value Listen(const Napi::CallbackInfo& info);
@@ -50,10 +51,10 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   Napi::Value Stats(const Napi::CallbackInfo& info);
   Napi::Value PendingError(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
+  Napi::Value Release(const Napi::CallbackInfo& info);
   Napi::Value Control(const Napi::CallbackInfo& info);
   Napi::Value SetQueue(const Napi::CallbackInfo& info);
   Napi::Value Name(const Napi::CallbackInfo& info);
-  Napi::Value Flags(const Napi::CallbackInfo& info);
   Napi::Value NetworkNamespace(const Napi::CallbackInfo& info);
 
   void OnSocketEvent(int status, int events);
@@ -61,13 +62,17 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   void Emit(Event event, SysResult value);
   void SetHeld(bool held);
   void CloseAll();
+  static Napi::Object Create(Napi::Env env, std::unique_ptr<Device> device, std::unique_ptr<PacketIo> io,
+                             TunDevice* tun, SocketIo* socket);
 
   [[nodiscard]] bool closed() const { return io_ == nullptr; }
-  [[nodiscard]] int fd() const { return tun_ != nullptr ? tun_->fd() : fd_.get(); }
+  [[nodiscard]] int fd() const { return device_->fd(); }
 
-  UniqueFd fd_;
-  std::unique_ptr<TunDevice> tun_;
+  std::unique_ptr<Device> device_;
   std::unique_ptr<PacketIo> io_;
+  /// The device, where it is a tun device, and the io, where it is a packet socket's; else null.
+  TunDevice* tun_ = nullptr;
+  SocketIo* socket_ = nullptr;
   std::unique_ptr<LinkWatch> link_;
   Poller socket_poller_;
   Poller link_poller_;

@@ -166,6 +166,11 @@ export class Link {
     return this.#read().type;
   }
 
+  /** Of a tun device: whether struct tun_pi stands before each packet; undefined for other links. @internal */
+  get tunPacketInfo(): boolean | undefined {
+    return this.#read().tunPacketInfo;
+  }
+
   /** In bytes, without the link's own header. Setting it throws `EINVAL` outside of what the link allows. */
   get mtu(): number {
     return this.#read().mtu;

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { SocketHandle } from '../native';
-import { MSG_DONTWAIT, MSG_ERRQUEUE } from '../support/constants';
+import { MSG_DONTWAIT, MSG_ERRQUEUE, MSG_PEEK } from '../support/constants';
 import { closedError } from '../support/errors';
 import { flagBits, integer } from '../support/options';
 import type { DirectionStats, PacketData, ReceivedMessage, SocketStats } from '../support/types';
@@ -9,20 +9,29 @@ import { EAGAIN, ioError } from './io-errors';
 import type { MessageSocketEvents } from './message-socket';
 import { checkBatch, type PacketBatch } from './packet-batch';
 import { packetViews } from './packet-data';
+import { META_BYTES, messageInfo } from './packet-info';
 
 /** A blocking call waits in slices, so that worker.terminate() and debuggers get a word in. */
 const WAIT_SLICE_MS = 100;
+
+/** The words of `details` before the PacketMeta: copied, size, flags, protocol. */
+const DETAILS_WORDS = 4;
+const DETAILS_BYTES = DETAILS_WORDS * Uint32Array.BYTES_PER_ELEMENT;
 
 /** The synchronous half of a MessageSocket: the four calls that sockets have, on one packet or a batch of them. */
 export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
   readonly #handle: SocketHandle;
   readonly #receiveTimeout: number | undefined;
-  readonly #details = new Uint32Array(4);
+  readonly #details = new Uint32Array((DETAILS_BYTES + META_BYTES) / Uint32Array.BYTES_PER_ELEMENT);
   #finalStats: SocketStats | undefined;
 
+  /** @internal Whether packets come with what the link layer knows of them. */
+  protected readonly linkLayer: boolean;
+
   /** @internal */
-  protected constructor(handle: SocketHandle, receiveTimeout: number | undefined) {
+  protected constructor(handle: SocketHandle, receiveTimeout: number | undefined, linkLayer: boolean) {
     super();
+    this.linkLayer = linkLayer;
     this.#handle = handle;
     this.#receiveTimeout = receiveTimeout;
   }
@@ -53,11 +62,7 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
   sendmsg(data: PacketData, flags = 0): number {
     const views = packetViews('data', data);
     flagBits('flags', flags);
-    this.assertOpen();
-    return this.#blocking('sendmsg', flags, undefined, (timeout) => {
-      if (!this.flushQueue(timeout)) return EAGAIN;
-      return this.#handle.send(single(views), flags, timeout);
-    });
+    return this.sendOne(flags, (timeout) => this.#handle.send(single(views), flags, timeout));
   }
 
   /**
@@ -73,13 +78,14 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
     const views = packetViews('data', data);
     flagBits('flags', flags);
     this.assertOpen();
-    const kept = this.takeKept();
+    const kept = this.takeKept((flags & MSG_PEEK) !== 0);
     if (kept !== undefined) return scatter(kept, views, flags);
     const details = this.#details;
     const bytes = this.#blocking('recvmsg', flags, this.#receiveTimeout, (timeout) =>
       this.#handle.receive(single(views), flags, timeout, details),
     );
-    return { size: details[1] as number, bytes, flags: details[2] as number, protocol: details[3] as number };
+    const meta = this.linkLayer ? new DataView(details.buffer.slice(DETAILS_BYTES)) : undefined;
+    return messageInfo(details[1] as number, bytes, details[2] as number, details[3] as number, meta, 0);
   }
 
   /**
@@ -112,12 +118,13 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
     flagBits('flags', flags);
     this.assertOpen();
     if (this.takeKeptBatch(batch) > 0) return batch.length;
-    batch.length = this.#blocking('recvmmsg', flags, this.#receiveTimeout, (timeout) => {
+    const received = this.#blocking('recvmmsg', flags, this.#receiveTimeout, (timeout) => {
       const { memory, capacity, slot } = batch;
-      const received = this.#handle.receiveBatch(memory, capacity, slot, capacity, flags, timeout);
-      return received === EAGAIN && (flags & MSG_DONTWAIT) !== 0 ? 0 : received;
+      const result = this.#handle.receiveBatch(memory, capacity, slot, capacity, flags, timeout);
+      return result === EAGAIN && (flags & MSG_DONTWAIT) !== 0 ? 0 : result;
     });
-    return batch.length;
+    batch.filled(received, this.linkLayer);
+    return received;
   }
 
   /** What went in and out since the socket was opened; also once it is closed. */
@@ -141,6 +148,14 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
     return ioError(errno, syscall, this.name);
   }
 
+  /** @internal Sends one packet by `attempt`, behind those that send() has queued. */
+  protected sendOne(flags: number, attempt: (timeoutMs: number) => number): number {
+    this.assertOpen();
+    return this.#blocking('sendmsg', flags, undefined, (timeout) =>
+      this.flushQueue(timeout) ? attempt(timeout) : EAGAIN,
+    );
+  }
+
   /** @internal Sends packets of `batch` from `start` on: how many, or a negative errno. */
   protected sendBatch(batch: PacketBatch, flags: number, start: number, timeoutMs: number): number {
     const { memory, capacity, slot, length } = batch;
@@ -156,8 +171,8 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
   /** @internal Sends what send() has queued, which comes first; false when there is still no room for all of it. */
   protected abstract flushQueue(timeoutMs: number): boolean;
 
-  /** @internal A packet that was read before and had no taker; it comes first. */
-  protected abstract takeKept(): OwnedPacket | undefined;
+  /** @internal A packet that was read before and had no taker; it comes first, and with `peek` stays. */
+  protected abstract takeKept(peek: boolean): OwnedPacket | undefined;
 
   /** @internal Moves such packets into `batch`; how many. */
   protected abstract takeKeptBatch(batch: PacketBatch): number;
@@ -179,7 +194,7 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
   }
 
   #readStats(): SocketStats {
-    const counters = new Float64Array(10);
+    const counters = new Float64Array(12);
     this.#handle.stats(counters);
     const direction = (at: number): DirectionStats => ({
       packets: counters[at] as number,
@@ -187,12 +202,13 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
       truncated: counters[at + 2] as number,
       wouldBlock: counters[at + 3] as number,
       errors: counters[at + 4] as number,
+      dropped: counters[at + 5] as number,
     });
-    return { received: direction(0), sent: direction(5) };
+    return { received: direction(0), sent: direction(6) };
   }
 }
 
 /** The addon takes one view without an array around it. */
-function single(views: readonly Uint8Array[]): Uint8Array | readonly Uint8Array[] {
+export function single(views: readonly Uint8Array[]): Uint8Array | readonly Uint8Array[] {
   return views.length === 1 ? (views[0] as Uint8Array) : views;
 }

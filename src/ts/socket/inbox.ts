@@ -1,6 +1,7 @@
 import { MSG_TRUNC } from '../support/constants';
 import type { MessageInfo } from '../support/types';
 import { PacketBatch } from './packet-batch';
+import { META_BYTES, PacketInfo, withBytes } from './packet-info';
 
 /** A packet that its holder owns, and what is known of it. */
 export interface OwnedPacket {
@@ -27,7 +28,8 @@ export function sharedInbox(): PacketBatch {
 
 /** Copies the packets of a packed batch out of it, several to one piece of memory. */
 export function ownPackets(batch: PacketBatch): OwnedPacket[] {
-  const { buffer, offsets, lengths, sizes, flags, protocols, length } = batch;
+  const { buffer, offsets, lengths, length } = batch;
+  const meta = batch.copyMeta(0, length);
   const owned: OwnedPacket[] = new Array(length);
   for (let first = 0; first < length; ) {
     const start = offsets[first] as number;
@@ -47,12 +49,7 @@ export function ownPackets(batch: PacketBatch): OwnedPacket[] {
       const bytes = lengths[index] as number;
       owned[index] = {
         packet: memory.subarray(at, at + bytes),
-        info: {
-          size: sizes[index] as number,
-          bytes,
-          flags: flags[index] as number,
-          protocol: protocols[index] as number,
-        },
+        info: batch.infoWith(index, meta, index * META_BYTES),
       };
     }
     first = after;
@@ -69,11 +66,11 @@ export function scatter(owned: OwnedPacket, views: readonly Uint8Array[], flags:
     if (copied === packet.length) break;
   }
   const cut = copied < info.size;
-  return {
-    ...info,
-    bytes: (flags & MSG_TRUNC) !== 0 ? info.size : copied,
-    flags: cut ? info.flags | MSG_TRUNC : info.flags,
-  };
+  return withBytes(
+    info,
+    (flags & MSG_TRUNC) !== 0 ? info.size : copied,
+    cut ? info.flags | MSG_TRUNC : info.flags,
+  );
 }
 
 /** Moves owned packets from the front of `backlog` into `batch` as recvmmsg does. */
@@ -88,6 +85,10 @@ export function refill(batch: PacketBatch, backlog: OwnedPacket[]): number {
     batch.sizes[index] = info.size;
     batch.flags[index] = info.size > batch.packetSize ? info.flags | MSG_TRUNC : info.flags;
     batch.protocols[index] = info.protocol;
+    if (info instanceof PacketInfo) {
+      info.store(batch.memory, index * META_BYTES);
+      batch.linkLayer = true;
+    }
   }
   return batch.length;
 }

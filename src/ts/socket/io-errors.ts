@@ -11,10 +11,16 @@ export const ENOBUFS = -105;
 const hints = new Map<number, string>([
   [EAGAIN, 'nothing is queued, or there is no room, and the call was not to wait longer'],
   [EIO, 'the interface is down: bring it up with Link.get(name).up()'],
-  [EMSGSIZE, 'a packet has at most 65535 bytes, beside its link header'],
-  [EBADFD, 'the device was deleted, or this queue is detached'],
+  [
+    EMSGSIZE,
+    'a packet has at most 65535 bytes, and on a packet socket the mtu of the interface, beside its link header',
+  ],
+  [EBADFD, 'the device was deleted'],
   [ENETDOWN, 'the interface was brought down; the socket goes on when it is up again'],
-  [ENOBUFS, 'the send queue is full: wait for callbacks before sending more, or raise sendQueueLimit'],
+  [
+    ENOBUFS,
+    'the send queue is full, or the interface drops what it has no room for: wait for callbacks before sending more, or raise sendQueueLimit or the txQueueLength of the interface',
+  ],
 ]);
 
 /** The error of a packet operation on interface `name`. */

@@ -1,5 +1,6 @@
 import type { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
+import type { Netns } from '../host/netns';
 import { LINK_PRESENT, LINK_UP, NativeEvent, READABLE, type SocketHandle, WRITABLE } from '../native';
 import { MSG_DONTWAIT } from '../support/constants';
 import { abortError, closedError } from '../support/errors';
@@ -22,11 +23,15 @@ const MAX_SEND = 65535 + 18 + 4;
 /** What the subclasses hand to MessageSocket. */
 export interface MessageSocketSetup {
   handle: SocketHandle;
+  /** The interface's namespace, if it was opened for this socket: it is closed with it. */
+  netns: Netns | undefined;
   /** Milliseconds that a blocking recvmsg waits; undefined is for ever. */
   receiveTimeout: number | undefined;
   /** Bytes that send() may queue. */
   sendQueueLimit: number;
   signal: AbortSignal | undefined;
+  /** Whether packets come with what the link layer knows of them. */
+  linkLayer: boolean;
 }
 
 /** Events of a MessageSocket, with what their listeners get. */
@@ -58,13 +63,14 @@ export abstract class MessageSocket extends BlockingSocket {
   #flushScheduled = false;
   #watchScheduled = false;
   #paused = false;
-  #detached = false;
   #closed = false;
+  readonly #netns: Netns | undefined;
   #removeAbortListener: (() => void) | undefined;
 
   /** @internal */
   protected constructor(setup: MessageSocketSetup) {
-    super(setup.handle, setup.receiveTimeout);
+    super(setup.handle, setup.receiveTimeout, setup.linkLayer);
+    this.#netns = setup.netns;
     this.#queue = new SendQueue(
       {
         sendBatch: (batch, start, timeout) =>
@@ -230,19 +236,13 @@ export abstract class MessageSocket extends BlockingSocket {
   protected abstract rememberName(): void;
 
   /** @internal */
-  protected override takeKept(): OwnedPacket | undefined {
-    return this.#received.take();
+  protected override takeKept(peek: boolean): OwnedPacket | undefined {
+    return this.#received.take(peek);
   }
 
   /** @internal */
   protected override takeKeptBatch(batch: PacketBatch): number {
     return this.#received.takeBatch(batch);
-  }
-
-  /** @internal Stops waiting for packets while a queue is detached from its device. */
-  protected setDetached(detached: boolean): void {
-    this.#detached = detached;
-    this.#watch();
   }
 
   /** @internal Tries again what waits for room: the kernel does not say when a larger send buffer makes some. */
@@ -285,7 +285,7 @@ export abstract class MessageSocket extends BlockingSocket {
   }
 
   #own(inbox: PacketBatch, received: number): OwnedPacket[] {
-    inbox.length = received;
+    inbox.filled(received, this.linkLayer);
     return ownPackets(inbox);
   }
 
@@ -311,7 +311,7 @@ export abstract class MessageSocket extends BlockingSocket {
   #watch(): void {
     if (this.#closed) return;
     const flowing = !this.#paused && (this.listenerCount('message') > 0 || this.listenerCount('batch') > 0);
-    const reading = !this.#detached && (flowing || this.#received.waiting > 0);
+    const reading = flowing || this.#received.waiting > 0;
     const events = (reading ? READABLE : 0) | (this.#queue.blocked ? WRITABLE : 0);
     const link = events !== 0 || this.listenerCount('error') > 0 || this.listenerCount('close') > 0;
     const limit = flowing ? sharedInbox().capacity : this.#received.waiting;
@@ -343,7 +343,7 @@ export abstract class MessageSocket extends BlockingSocket {
     const wanted = this.listenerCount('message') > 0 || this.#received.waiting > 0;
     const waited = this.#received.waiting > 0;
     const owned = wanted ? this.#own(inbox, count) : [];
-    inbox.length = count;
+    inbox.filled(count, this.linkLayer);
     try {
       if (!this.#paused) this.emit('batch', inbox);
     } finally {
@@ -365,12 +365,9 @@ export abstract class MessageSocket extends BlockingSocket {
   }
 
   #onError(errno: number, syscall: string): void {
-    if (errno === ENETDOWN) {
-      this.#watch();
-      this.emit('error', this.ioError(errno, syscall));
-    } else {
-      this.#end(this.ioError(errno, syscall));
-    }
+    // A packet socket has ENETDOWN of its own, which the watch of the interface tells; 0 is an error that is past.
+    if (errno === ENETDOWN || errno === 0) this.#watch();
+    else this.#end(this.ioError(errno, syscall));
   }
 
   #end(error: Error | undefined): void {
@@ -378,6 +375,7 @@ export abstract class MessageSocket extends BlockingSocket {
     this.rememberName();
     this.closeHandle();
     this.#closed = true;
+    this.#netns?.close();
     this.#removeAbortListener?.();
     const reason = error ?? closedError('the socket');
     // Who waits in receive() gets the error there, and need not listen for it too.

@@ -1,10 +1,10 @@
 import { invalidArgType, outOfRange } from '../support/errors';
 import { integer, knownOptions, optionsObject } from '../support/options';
-import type { PacketData } from '../support/types';
+import type { MessageInfo, PacketData } from '../support/types';
 import { packetViews } from './packet-data';
+import { META_BYTES, messageInfo } from './packet-info';
 
 /** The layout that src/native/core/io/batch.h maps: metadata, columns of words, and from a multiple of 64 the slab. */
-const META_BYTES = 64;
 const COLUMNS = 5;
 const SLAB_ALIGNMENT = 64;
 /** Room behind the last slot: a packet that is longer than its slot is read whole, to learn its length. */
@@ -46,6 +46,8 @@ export class PacketBatch implements Iterable<Buffer> {
 
   /** @internal All of it, for the addon. */
   readonly memory: ArrayBuffer;
+  /** @internal Whether the metadata is that of a packet socket. */
+  linkLayer = false;
   /** @internal The slot's size as the addon knows it: 0 where packets lie one behind another. */
   readonly slot: number;
 
@@ -97,6 +99,40 @@ export class PacketBatch implements Iterable<Buffer> {
   }
 
   /**
+   * What is known of packet `index` beside its bytes. It stays as it is when the batch is filled anew.
+   *
+   * @throws RangeError `ERR_OUT_OF_RANGE` unless 0 <= index < length.
+   */
+  info(index: number): MessageInfo {
+    integer('index', index, 0, this.length - 1);
+    return this.infoWith(index, this.copyMeta(index, 1), 0);
+  }
+
+  /** @internal The metadata of `count` packets, where a packet socket filled the batch. */
+  copyMeta(first: number, count: number): DataView | undefined {
+    if (!this.linkLayer) return undefined;
+    return new DataView(this.memory.slice(first * META_BYTES, (first + count) * META_BYTES));
+  }
+
+  /** @internal What is known of packet `index`, with its metadata at `at` of `meta`. */
+  infoWith(index: number, meta: DataView | undefined, at: number): MessageInfo {
+    return messageInfo(
+      this.sizes[index] as number,
+      this.lengths[index] as number,
+      this.flags[index] as number,
+      this.protocols[index] as number,
+      meta,
+      at,
+    );
+  }
+
+  /** @internal A socket has filled it. */
+  filled(length: number, linkLayer: boolean): void {
+    this.length = length;
+    this.linkLayer = linkLayer;
+  }
+
+  /**
    * Copies a packet into the next slot; several views are gathered into one packet.
    *
    * @returns the packet's index.
@@ -131,13 +167,14 @@ export class PacketBatch implements Iterable<Buffer> {
     this.sizes[index] = size;
     this.flags[index] = 0;
     this.protocols[index] = 0;
+    if (this.linkLayer) new Uint8Array(this.memory, index * META_BYTES, META_BYTES).fill(0);
     this.length = index + 1;
     return index;
   }
 
   /** Forgets all packets. */
   clear(): void {
-    this.length = 0;
+    this.filled(0, false);
   }
 
   /** The packets in order, each as `at()` gives it. */

@@ -38,9 +38,9 @@ export class ReceiveQueue {
     return this.#waiting.length;
   }
 
-  /** The first kept packet. */
-  take(): OwnedPacket | undefined {
-    return this.#kept.shift();
+  /** The first kept packet; with `peek` it stays the first. */
+  take(peek = false): OwnedPacket | undefined {
+    return peek ? this.#kept[0] : this.#kept.shift();
   }
 
   /** Moves kept packets into `batch`; returns how many. */

@@ -1,10 +1,10 @@
-import { closeSync } from 'node:fs';
 import { Link } from '../host/link';
-import { Netns } from '../host/netns';
-import { type Failure, native, type SocketHandle } from '../native';
-import { abortError, check, invalidArgValue, type SystemErrorContext, systemError } from '../support/errors';
+import type { Netns } from '../host/netns';
+import { native, type SocketHandle } from '../native';
+import { check, invalidArgValue } from '../support/errors';
 import { integer } from '../support/options';
 import { MessageSocket, type MessageSocketSetup } from './message-socket';
+import { adopted, inNamespace, interfaceNameOf, opened, openWhere, watchLink } from './opening';
 import { type TunConfig, type TunOptions, tunConfig } from './tun-options';
 
 /** Flags of TUNSETIFF (include/uapi/linux/if_tun.h). */
@@ -21,7 +21,7 @@ type Undo = (() => void)[];
 
 interface TunSetup extends MessageSocketSetup {
   name: string;
-  index: number;
+  link: Link;
 }
 
 /**
@@ -29,13 +29,13 @@ interface TunSetup extends MessageSocketSetup {
  * it receives. Made by TunSocket.open() and TunSocket.fromFd().
  */
 export class TunSocket extends MessageSocket {
-  readonly #index: number;
+  readonly #link: Link;
   #name: string;
 
   private constructor(setup: TunSetup) {
     super(setup);
     this.#name = setup.name;
-    this.#index = setup.index;
+    this.#link = setup.link;
   }
 
   /**
@@ -49,11 +49,7 @@ export class TunSocket extends MessageSocket {
    */
   static open(options?: TunOptions): TunSocket {
     const config = tunConfig(options);
-    if (config.signal?.aborted) throw abortError(config.signal);
-    if (config.netns === undefined) return TunSocket.#openHere(config);
-    if (config.netns instanceof Netns) return config.netns.run(() => TunSocket.#openHere(config));
-    using netns = Netns.open(config.netns);
-    return netns.run(() => TunSocket.#openHere(config));
+    return openWhere(config, (netns) => TunSocket.#openHere(config, netns));
   }
 
   /**
@@ -64,14 +60,24 @@ export class TunSocket extends MessageSocket {
    * the descriptor is then still the caller's.
    */
   static fromFd(fd: number): TunSocket {
-    integer('fd', fd, 0, 0x7fffffff);
-    const handle = opened(native().adoptTun(fd), () => ({}));
-    const name = deviceName(handle);
-    const netns = handle.networkNamespace();
-    // A kernel before 5.2, or a namespace of others: then it is taken to be this thread's.
-    const watch = () => watchLink(handle, Link.get(name));
-    const index = netns < 0 ? watch() : inNamespace(netns, watch);
-    return new TunSocket({ ...setupOf(tunConfig({}), handle), name, index });
+    return adopted(
+      fd,
+      (taken) => {
+        const { name, netns } = opened(native().inspectTun(taken), openHints);
+        const packetInfo = inNamespace(netns, (owned) => {
+          const answer = Link.get(name).tunPacketInfo ?? false;
+          owned?.close();
+          return answer;
+        });
+        return opened(native().adoptTun(taken, packetInfo), openHints);
+      },
+      (handle, netns) => {
+        const name = interfaceNameOf(handle, 'TUNGETIFF');
+        const link = Link.get(name);
+        watchLink(handle, link.index, name);
+        return new TunSocket({ ...setupOf(tunConfig({}), handle, netns), name, link });
+      },
+    );
   }
 
   get name(): string {
@@ -80,7 +86,12 @@ export class TunSocket extends MessageSocket {
   }
 
   get index(): number {
-    return this.#index;
+    return this.#link.index;
+  }
+
+  /** The interface, for its addresses, routes and counters: `tun.link.counters().txDropped` is what overflowed. */
+  get link(): Link {
+    return this.#link;
   }
 
   /** Bytes of sent packets that the kernel may hold (TUNGETSNDBUF). */
@@ -110,18 +121,16 @@ export class TunSocket extends MessageSocket {
   }
 
   /**
-   * Takes this queue of a multiQueue device out of service: its packets go to the other queues, and calls on it fail with
-   * EBADFD, until attachQueue() (TUNSETQUEUE).
+   * Takes this queue of a multiQueue device out of service: what the host routes to the device goes to the other queues,
+   * until attachQueue() (TUNSETQUEUE). Sending on it still works.
    */
   detachQueue(): void {
     this.#check(this.handle.setQueue(false), 'TUNSETQUEUE');
-    this.setDetached(true);
   }
 
   /** Puts this queue back into service. */
   attachQueue(): void {
     this.#check(this.handle.setQueue(true), 'TUNSETQUEUE');
-    this.setDetached(false);
   }
 
   protected override rememberName(): void {
@@ -138,20 +147,21 @@ export class TunSocket extends MessageSocket {
     return check(result, request, { interface: this.#name });
   }
 
-  static #openHere(config: TunConfig): TunSocket {
-    const handle = opened(native().openTun(config.device, config.name, attachFlags(config)), (syscall) => ({
-      ...(syscall === 'open' ? { path: config.device } : { interface: config.name }),
-    }));
+  static #openHere(config: TunConfig, netns: Netns | undefined): TunSocket {
+    const handle = opened(
+      native().openTun(config.device, config.name, attachFlags(config)),
+      openHints,
+      (syscall) => (syscall === 'open' ? { path: config.device } : { interface: config.name }),
+    );
     const undo: Undo = [() => handle.close()];
     try {
-      const name = deviceName(handle);
-      checkGranted(handle, config, name);
+      const name = interfaceNameOf(handle, 'TUNGETIFF');
       const link = Link.get(name);
+      if (config.multiQueue) checkPacketInfo(link, config);
       configure(handle, link, config, undo);
       // From here on: what was done to the link until now is no news.
-      watchLink(handle, link);
-      const { index } = link;
-      return new TunSocket({ ...setupOf(config, handle), name, index });
+      watchLink(handle, link.index, name);
+      return new TunSocket({ ...setupOf(config, handle, netns), name, link });
     } catch (error) {
       for (const step of undo.reverse()) {
         try {
@@ -165,24 +175,18 @@ export class TunSocket extends MessageSocket {
   }
 }
 
-/** Runs `fn` in the namespace that descriptor `fd` is of, and closes it. */
-function inNamespace<T>(fd: number, fn: () => T): T {
-  try {
-    using netns = Netns.open(`/proc/self/fd/${fd}`);
-    using here = Netns.current();
-    // Going where this thread is already would need a privilege.
-    return netns.inode === here.inode ? fn() : netns.run(fn);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function setupOf(config: TunConfig, handle: SocketHandle): MessageSocketSetup {
+function setupOf(
+  config: TunConfig,
+  handle: SocketHandle,
+  netns: Netns | undefined,
+): MessageSocketSetup {
   return {
     handle,
+    netns,
     receiveTimeout: config.receiveTimeout,
     sendQueueLimit: config.sendQueueLimit,
     signal: config.signal,
+    linkLayer: false,
   };
 }
 
@@ -195,16 +199,6 @@ function attachFlags(config: TunConfig): number {
     (config.napi !== false ? IFF_NAPI : 0) |
     (config.napi === 'frags' ? IFF_NAPI_FRAGS : 0)
   );
-}
-
-/** Throws what opening failed with; the hint says what to do about the usual causes. */
-function opened(
-  result: SocketHandle | Failure,
-  context: (syscall: string) => SystemErrorContext,
-): SocketHandle {
-  if (!('syscall' in result)) return result;
-  const { error, syscall } = result;
-  throw systemError(error, syscall, { ...context(syscall), hint: openHints.get(`${syscall} ${error}`) });
 }
 
 const NO_DRIVER = 'load the tun module with modprobe tun, or start the container with --device /dev/net/tun';
@@ -228,25 +222,12 @@ const openHints = new Map<string, string>([
   ['TUNGETIFF -88', 'the descriptor is no tun device'],
 ]);
 
-function deviceName(handle: SocketHandle): string {
-  const name = handle.name();
-  if (typeof name === 'string') return name;
-  handle.close();
-  throw systemError(name, 'TUNGETIFF');
-}
-
 /** A second queue's wish for packet info is ignored by the kernel: the first queue has decided. */
-function checkGranted(handle: SocketHandle, config: TunConfig, name: string): void {
-  const granted = (handle.flags() & IFF_NO_PI) === 0;
-  if (granted !== config.packetInfo) {
-    throw invalidArgValue('options.packetInfo', `${granted}, as ${name} was opened first`, config.packetInfo);
+function checkPacketInfo(link: Link, config: TunConfig): void {
+  const granted = link.tunPacketInfo;
+  if (granted !== undefined && granted !== config.packetInfo) {
+    throw invalidArgValue('options.packetInfo', `${granted}, as it is for the other queues of ${link.name}`, config.packetInfo);
   }
-}
-
-/** Makes ready to hear of the interface, in the namespace that this thread is in. */
-function watchLink(handle: SocketHandle, link: Link): number {
-  check(handle.watchLink(link.index), 'RTM_GETLINK', { interface: link.name });
-  return link.index;
 }
 
 /**

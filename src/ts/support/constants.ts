@@ -17,6 +17,20 @@ export const MSG_NOSIGNAL = 0x4000;
 /** Packet info flag: the packet was longer than the buffers (bit 0 of its first 16-bit word, in host order). */
 export const TUN_PKT_STRIP = 0x1;
 
+/** Bits of `info.status` of packet sockets (include/uapi/linux/if_packet.h). */
+/** Packets were dropped before this one: see stats(). */
+export const TP_STATUS_LOSING = 0x4;
+/** The checksum is not computed yet: the packet was sent by this host, for a link that does it. */
+export const TP_STATUS_CSUMNOTREADY = 0x8;
+/** There is a VLAN tag: `info.vlan`. */
+export const TP_STATUS_VLAN_VALID = 0x10;
+/** The tag's own EtherType is known. */
+export const TP_STATUS_VLAN_TPID_VALID = 0x40;
+/** The kernel has checked the transport's checksum. */
+export const TP_STATUS_CSUM_VALID = 0x80;
+/** The packet is one of TCP segments that were merged. */
+export const TP_STATUS_GSO_TCP = 0x100;
+
 /** EtherTypes (include/uapi/linux/if_ether.h), as in `info.protocol`. */
 export const ETH_P_IP = 0x0800;
 export const ETH_P_ARP = 0x0806;

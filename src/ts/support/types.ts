@@ -1,8 +1,52 @@
 /** One packet to send, or room for one: any view of memory, or several that are gathered or scattered in order. */
 export type PacketData = NodeJS.ArrayBufferView | readonly NodeJS.ArrayBufferView[];
 
-/** What is known of a received packet beside its bytes. Always of this one shape. */
-export interface MessageInfo {
+/** How a frame came to a packet socket (sll_pkttype of packet(7)). */
+export type PacketType =
+  | 'host'
+  | 'broadcast'
+  | 'multicast'
+  | 'otherhost'
+  | 'outgoing'
+  | 'loopback'
+  | 'user'
+  | 'kernel';
+
+/** An IEEE 802.1Q tag, which the kernel takes out of a frame before a packet socket sees it. */
+export interface VlanTag {
+  /** 0 to 4095. */
+  id: number;
+  /** Priority code point: 0 to 7. */
+  priority: number;
+  /** Drop eligible indicator. */
+  dropEligible: boolean;
+  /** The tag's own EtherType: 0x8100, or 0x88a8 for a service tag. */
+  protocol: number;
+}
+
+/** What the link layer knows of a packet: struct sockaddr_ll and struct tpacket_auxdata of packet(7). */
+export interface LinkLayerInfo {
+  /** Whom it was for. */
+  packetType: PacketType;
+  /** The index of the interface. */
+  interface: number;
+  /** The link's type: ARPHRD_* of linux/if_arp.h, 1 for Ethernet. */
+  hardwareType: number;
+  /** The sender's hardware address, `'02:00:00:00:00:01'`; empty where the link has none. At most 8 bytes of it. */
+  address: string;
+  /** The tag that was taken out; `undefined` without one, and without the option `auxdata`. */
+  vlan: VlanTag | undefined;
+  /** When the kernel got it: nanoseconds since 1970; `undefined` without the option `timestamps`. */
+  timestamp: bigint | undefined;
+  /** TP_STATUS_* bits; 0 without the option `auxdata`. */
+  status: number;
+}
+
+/**
+ * What is known of a received packet beside its bytes: of one shape for each class of socket. What the link layer knows
+ * comes with packet sockets only; a tun device has no such layer.
+ */
+export interface MessageInfo extends Partial<LinkLayerInfo> {
   /** The packet's true length in bytes. With `packetInfo`, that header of 4 bytes counts. */
   size: number;
   /**
@@ -12,7 +56,10 @@ export interface MessageInfo {
   bytes: number;
   /** MSG_TRUNC when the packet was cut, else 0. */
   flags: number;
-  /** The EtherType: 0x0800 for IPv4, 0x86dd for IPv6; 0 where it can't be told. */
+  /**
+   * The EtherType: 0x0800 for IPv4, 0x86dd for IPv6; 0 where it can't be told. Of packet sockets: what the kernel took
+   * it for, behind VLAN tags that it took out.
+   */
   protocol: number;
 }
 
@@ -31,6 +78,19 @@ export interface DirectionStats {
   wouldBlock: number;
   /** Calls that failed in any other way. */
   errors: number;
+  /**
+   * Packets that the kernel dropped because this socket's queue was full (PACKET_STATISTICS). Of packet sockets; always 0
+   * for those sent and for a tun socket, whose interface counts them: Link.counters().txDropped.
+   */
+  dropped: number;
+}
+
+/** Where a 'dgram' packet socket sends a packet: the kernel makes the link header of it. */
+export interface PacketDestination {
+  /** A hardware address of at most 8 bytes: `'02:00:00:00:00:01'`, `'ff:ff:ff:ff:ff:ff'` for all. */
+  address: string;
+  /** The EtherType. Default: the socket's `protocol`; where that is 'all', by the packet's IP version. */
+  protocol?: number | undefined;
 }
 
 /** What stats() returns: counters since the socket was opened. */

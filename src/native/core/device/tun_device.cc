@@ -44,6 +44,10 @@ SysResult GetInterface(int fd, ifreq* request) {
   return CallOnce([&] { return ::ioctl(fd, TUNGETIFF, request); });
 }
 
+std::string NameIn(const ifreq& request) {
+  return {request.ifr_name, ::strnlen(request.ifr_name, sizeof request.ifr_name)};
+}
+
 }  // namespace
 
 Failure TunDevice::Open(const char* path, const std::string& name, uint16_t flags, TunDevice* device) {
@@ -59,45 +63,49 @@ Failure TunDevice::Open(const char* path, const std::string& name, uint16_t flag
   const SysResult result = CallOnce([&] { return ::ioctl(opened.fd(), TUNSETIFF, &request); });
   if (result < 0) return {result, "TUNSETIFF"};
 
-  const Failure failure = opened.ReadBack();
+  const Failure failure = opened.ReadFraming((flags & IFF_NO_PI) == 0);
   if (failure.error == 0) *device = std::move(opened);
   return failure;
 }
 
-Failure TunDevice::Adopt(int fd, TunDevice* device) {
+Failure TunDevice::Inspect(int fd, std::string* name, UniqueFd* netns) {
   ifreq request{};
   const SysResult attached = GetInterface(fd, &request);
+  // What other files say to an ioctl that they don't know.
   if (attached == -ENOTTY || attached == -EINVAL || attached == -EOPNOTSUPP) return {-ENOTSOCK, "TUNGETIFF"};
   if (attached < 0) return {attached, "TUNGETIFF"};
+  *name = NameIn(request);
+  netns->reset(::ioctl(fd, TUNGETDEVNETNS));
+  return {};
+}
 
+Failure TunDevice::Adopt(int fd, bool packet_info, TunDevice* device) {
+  const int status = ::fcntl(fd, F_GETFL);
+  const SysResult result =
+      status < 0 ? -errno : CallOnce([&] { return ::fcntl(fd, F_SETFL, status | O_NONBLOCK); });
+  if (result < 0) return {result, "fcntl"};
   TunDevice adopted;
   adopted.fd_.reset(fd);
-  Failure failure = adopted.ReadBack();
+  const Failure failure = adopted.ReadFraming(packet_info);
   if (failure.error == 0) {
-    const int status = ::fcntl(fd, F_GETFL);
-    const SysResult result =
-        status < 0 ? -errno : CallOnce([&] { return ::fcntl(fd, F_SETFL, status | O_NONBLOCK); });
-    if (result < 0) failure = {result, "fcntl"};
-  }
-  if (failure.error != 0) {
+    *device = std::move(adopted);
+  } else {
     (void)adopted.fd_.release();
-    return failure;
   }
-  *device = std::move(adopted);
   return failure;
 }
 
-/// Learns what the kernel granted, which need not be what was asked for: a second queue's wish for packet
-/// info or a virtio header is ignored without an error.
-Failure TunDevice::ReadBack() {
+/// Learns what the kernel granted. Its IFF_NO_PI can't be read back here: TUNGETIFF sets IFF_NOFILTER, which is the same bit,
+/// for every device without a socket filter.
+Failure TunDevice::ReadFraming(bool packet_info) {
   ifreq request{};
   const SysResult result = GetInterface(fd(), &request);
   if (result < 0) return {result, "TUNGETIFF"};
-  flags_ = static_cast<uint16_t>(request.ifr_flags);
-  framing_.ethernet = (flags_ & IFF_TAP) != 0;
-  framing_.packet_info = (flags_ & IFF_NO_PI) == 0;
+  const auto flags = static_cast<uint16_t>(request.ifr_flags);
+  framing_.ethernet = (flags & IFF_TAP) != 0;
+  framing_.packet_info = packet_info;
   framing_.virtio_header = 0;
-  if ((flags_ & IFF_VNET_HDR) != 0) {
+  if ((flags & IFF_VNET_HDR) != 0) {
     const SysResult size = Control("TUNGETVNETHDRSZ", 0);
     if (size < 0) return {size, "TUNGETVNETHDRSZ"};
     // The packet info would lie before the virtio header, inside the caller's buffers.
@@ -130,7 +138,7 @@ SysResult TunDevice::SetQueue(bool attached) {
 SysResult TunDevice::Name(std::string* name) const {
   ifreq request{};
   const SysResult result = GetInterface(fd(), &request);
-  if (result >= 0) name->assign(request.ifr_name, ::strnlen(request.ifr_name, sizeof request.ifr_name));
+  if (result >= 0) *name = NameIn(request);
   return result;
 }
 

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "core/device/device.h"
 #include "core/io/tun_io.h"
 #include "core/sys/failure.h"
 #include "core/sys/sys_result.h"
@@ -10,45 +11,44 @@
 namespace tunsock {
 
 /// A descriptor of /dev/net/tun that is attached to a device: the ioctls of drivers/net/tun.c.
-class TunDevice {
+class TunDevice final : public Device {
  public:
   /// Opens `path` and attaches to the device that `name` and `flags` (IFF_TUN, IFF_TAP, IFF_NO_PI, ...) name,
   /// in the calling thread's network namespace. `name` may hold one %d. Changes `device` only when all went
   /// well.
   static Failure Open(const char* path, const std::string& name, uint16_t flags, TunDevice* device);
 
-  /// Takes over an attached descriptor that something else opened, and makes it O_NONBLOCK. Leaves `fd` with
-  /// the caller when it fails: -ENOTSOCK for what is no tun descriptor, -EBADFD for one that is not attached.
-  static Failure Adopt(int fd, TunDevice* device);
+  /// Tells the interface of a descriptor that something else opened, and its network namespace where that can be had:
+  /// -ENOTSOCK for what is no tun descriptor, -EBADFD for one that is not attached.
+  static Failure Inspect(int fd, std::string* name, UniqueFd* netns);
 
-  /// Makes one of the ioctls that take or give an int, by its name ("TUNSETPERSIST"). Returns 0, or for one
-  /// that gets a value that value; -EINVAL for a name that is none.
-  SysResult Control(const std::string& request, int value);
+  /// Takes over a descriptor that Inspect found good, and makes it O_NONBLOCK; leaves it with the caller when it fails.
+  /// `packet_info` is what rtnetlink says (IFLA_TUN_PI).
+  static Failure Adopt(int fd, bool packet_info, TunDevice* device);
+
+  /// One of the ioctls that take or give an int, by its name ("TUNSETPERSIST").
+  SysResult Control(const std::string& request, int value) override;
 
   /// Detaches this queue, or attaches it again (IFF_DETACH_QUEUE, IFF_ATTACH_QUEUE).
   SysResult SetQueue(bool attached);
 
-  /// The interface's name, which another program can change; -EBADFD when the device is gone.
-  SysResult Name(std::string* name) const;
+  /// -EBADFD when the device is gone.
+  SysResult Name(std::string* name) const override;
 
-  /// The network namespace of the device (TUNGETDEVNETNS), as a descriptor that the caller owns.
-  [[nodiscard]] SysResult NetworkNamespace() const;
+  /// TUNGETDEVNETNS.
+  [[nodiscard]] SysResult NetworkNamespace() const override;
 
-  [[nodiscard]] int fd() const { return fd_.get(); }
-  /// IFF_* as TUNGETIFF gave them when the device was attached.
-  [[nodiscard]] uint16_t flags() const { return flags_; }
+  [[nodiscard]] int fd() const override { return fd_.get(); }
   [[nodiscard]] const TunFraming& framing() const { return framing_; }
 
-  /// Gives up the descriptor.
-  UniqueFd Release() { return std::move(fd_); }
+  int Release() override { return fd_.release(); }
   /// Closes the descriptor, and with it a device that is not persistent.
   void Close() { fd_.reset(); }
 
  private:
-  Failure ReadBack();
+  Failure ReadFraming(bool packet_info);
 
   UniqueFd fd_;
-  uint16_t flags_ = 0;
   TunFraming framing_;
 };
 

@@ -73,7 +73,12 @@ bool TakeLink(Bytes payload, LinkInfo* link) {
   const AttributeTable<IFLA_STATS64> attributes(payload.Skip(NLMSG_ALIGN(sizeof header)));
   link->index = static_cast<uint32_t>(header.ifi_index);
   link->name = attributes.String(IFLA_IFNAME);
-  link->kind = AttributeTable<IFLA_INFO_KIND>(attributes.Get(IFLA_LINKINFO)).String(IFLA_INFO_KIND);
+  const AttributeTable<IFLA_INFO_DATA> kind(attributes.Get(IFLA_LINKINFO));
+  link->kind = kind.String(IFLA_INFO_KIND);
+  if (link->kind == "tun") {
+    const Bytes packet_info = AttributeTable<IFLA_TUN_PI>(kind.Get(IFLA_INFO_DATA)).Get(IFLA_TUN_PI);
+    if (packet_info.size != 0) link->tun_packet_info = packet_info.data[0] != 0;
+  }
   link->flags = header.ifi_flags;
   link->mtu = attributes.U32(IFLA_MTU);
   link->tx_queue_length = attributes.U32(IFLA_TXQLEN);

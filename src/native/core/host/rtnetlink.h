@@ -24,6 +24,7 @@ struct LinkInfo {
   uint32_t master = 0;  // the index of the bridge (or bond, ...) that it is a port of, or 0
   std::string mac;  // "02:00:00:00:00:01", as long as the hardware's addresses are; empty where it has none
   rtnl_link_stats64 stats{};
+  std::optional<bool> tun_packet_info;  // tun: no IFF_NO_PI; absent for other kinds
 };
 
 /// What to change of a link; what is absent stays as it is.

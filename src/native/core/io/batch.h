@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -107,10 +108,11 @@ SysResult FillBatch(const Batch& batch, ReceiveOne receive) {
   for (; count < batch.capacity; ++count) {
     const size_t offset = batch.SlotOffset(count);
     if (batch.slab_bytes < offset + kBatchTail) break;
-    const SysResult result = receive(batch.slab + offset, batch.slab_bytes - offset, count);
+    const size_t room = batch.slab_bytes - offset;
+    const SysResult result = receive(batch.slab + offset, room, count);
     if (result < 0) return count != 0 ? count : result;
     const auto size = static_cast<size_t>(result);
-    const size_t length = size < batch.SlotLength() ? size : batch.SlotLength();
+    const size_t length = std::min({size, room, batch.SlotLength()});
     batch.offsets[count] = static_cast<uint32_t>(offset);
     batch.lengths[count] = static_cast<uint32_t>(length);
     batch.sizes[count] = static_cast<uint32_t>(size);

@@ -26,6 +26,7 @@ struct IoStats {
     uint64_t truncated = 0;
     uint64_t would_block = 0;
     uint64_t errors = 0;
+    uint64_t dropped = 0;  // by the kernel, for want of room in the socket's queue
   };
   Direction received;
   Direction sent;
@@ -59,7 +60,7 @@ class PacketIo {
   /// The error behind a POLLERR, as a negative errno; 0 where there is none (any more).
   virtual SysResult PendingError() = 0;
 
-  [[nodiscard]] const IoStats& stats() const { return stats_; }
+  [[nodiscard]] virtual const IoStats& stats() { return stats_; }
 
  protected:
   /// Counts one operation in `direction` and returns its result as it is.

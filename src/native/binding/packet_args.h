@@ -1,0 +1,15 @@
+#pragma once
+
+#include <napi.h>
+
+#include "core/device/packet_device.h"
+
+namespace tunsock {
+
+/// A hardware address (Uint8Array of at most 8 bytes; undefined is none) and an EtherType.
+bool ReadDestination(const Napi::Value& address, const Napi::Value& protocol, Destination* destination);
+
+/// What openPacket is given (PacketSettings in src/ts/native.ts); false where memory would not be as it says.
+bool ReadPacketOptions(const Napi::Value& value, PacketOptions* options);
+
+}  // namespace tunsock

@@ -1,0 +1,271 @@
+#include "core/io/socket_io.h"
+
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+
+#include <algorithm>
+#include <cstring>
+#include <ctime>
+#include <utility>
+
+#include "core/io/protocol.h"
+
+namespace tunsock {
+namespace {
+
+constexpr int kSendFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
+
+/// Packets in one recvmmsg(2) or sendmmsg(2): what their headers need fits the stack.
+constexpr uint32_t kChunk = 64;
+
+/// Room for what the kernel says of one packet.
+struct Envelope {
+  sockaddr_ll from;
+  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(tpacket_auxdata)) + CMSG_SPACE(sizeof(timespec))];
+};
+
+msghdr HeaderOf(Envelope* envelope, const iovec* views, size_t count, bool control) {
+  msghdr header{};
+  header.msg_name = &envelope->from;
+  header.msg_namelen = sizeof envelope->from;
+  header.msg_iov = const_cast<iovec*>(views);
+  header.msg_iovlen = count;
+  if (control) {
+    header.msg_control = envelope->control;
+    header.msg_controllen = sizeof envelope->control;
+  }
+  return header;
+}
+
+/// Takes what came with a packet. Its name and control data are as the kernel left them.
+void ReadMeta(msghdr* header, PacketMeta* meta, uint32_t* protocol) {
+  *meta = {};
+  *protocol = 0;
+  sockaddr_ll from;
+  // The error queue's messages have no name.
+  if (header->msg_namelen >= sizeof from) {
+    std::memcpy(&from, header->msg_name, sizeof from);
+    *protocol = ntohs(from.sll_protocol);
+    meta->interface_index = static_cast<uint32_t>(from.sll_ifindex);
+    meta->hardware_type = from.sll_hatype;
+    meta->packet_type = from.sll_pkttype;
+    meta->address_length = std::min<uint8_t>(from.sll_halen, sizeof meta->address);
+    std::memcpy(meta->address, from.sll_addr, sizeof meta->address);
+  }
+  if (header->msg_control == nullptr) return;
+  for (cmsghdr* item = CMSG_FIRSTHDR(header); item != nullptr; item = CMSG_NXTHDR(header, item)) {
+    if (item->cmsg_level == SOL_PACKET && item->cmsg_type == PACKET_AUXDATA &&
+        item->cmsg_len >= CMSG_LEN(sizeof(tpacket_auxdata))) {
+      tpacket_auxdata data;
+      std::memcpy(&data, CMSG_DATA(item), sizeof data);
+      meta->status = data.tp_status;
+      meta->vlan_tci = data.tp_vlan_tci;
+      meta->vlan_tpid = data.tp_vlan_tpid;
+    } else if (item->cmsg_level == SOL_SOCKET && item->cmsg_type == SO_TIMESTAMPNS &&
+               item->cmsg_len >= CMSG_LEN(sizeof(timespec))) {
+      timespec time;
+      std::memcpy(&time, CMSG_DATA(item), sizeof time);
+      meta->timestamp_seconds = static_cast<uint64_t>(time.tv_sec);
+      meta->timestamp_nanoseconds = static_cast<uint32_t>(time.tv_nsec);
+    }
+  }
+}
+
+size_t TotalLength(const iovec* views, size_t count) {
+  size_t total = 0;
+  for (size_t i = 0; i < count; ++i) total += views[i].iov_len;
+  return total;
+}
+
+}  // namespace
+
+bool SocketIo::Gone() const {
+  if (framing_.interface_index == 0) return false;
+  sockaddr_ll address{};
+  socklen_t length = sizeof address;
+  // Unregistering an interface leaves its sockets bound to -1.
+  return ::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &length) == 0 && address.sll_ifindex < 0;
+}
+
+SysResult SocketIo::Settle(SysResult result) {
+  if (result >= 0) {
+    may_be_down_ = false;
+    return result;
+  }
+  if (result == -ENETDOWN || result == -ENXIO) may_be_down_ = true;
+  const bool suspect = result == -ENETDOWN || result == -ENXIO || result == -EAGAIN;
+  return suspect && may_be_down_ && Gone() ? -EBADFD : result;
+}
+
+SysResult SocketIo::Receive(const iovec* views, int count, int flags, PacketDetails* details) {
+  if (count > kMaxViews) return -EINVAL;
+  if (kept_error_ != 0) return std::exchange(kept_error_, 0);
+  Envelope envelope;
+  msghdr header = HeaderOf(&envelope, views, static_cast<size_t>(count), framing_.control);
+  const SysResult size =
+      Settle(RetryOnSignal([&] { return ::recvmsg(fd_, &header, flags | MSG_DONTWAIT | MSG_TRUNC); }));
+  const bool taken = size < 0 || (flags & MSG_PEEK) == 0;
+  if (taken) Count(&stats_.received, size);
+  if (size < 0) return size;
+
+  ReadMeta(&header, &details->meta, &details->protocol);
+  details->size = static_cast<uint32_t>(size);
+  details->copied =
+      static_cast<uint32_t>(std::min(TotalLength(views, header.msg_iovlen), static_cast<size_t>(size)));
+  details->flags = details->size > details->copied ? MSG_TRUNC : 0;
+  if (taken && details->flags != 0) stats_.received.truncated += 1;
+  return (flags & MSG_TRUNC) != 0 ? details->size : details->copied;
+}
+
+SysResult SocketIo::ReceiveChunk(const Batch& batch, uint32_t start, uint32_t count) {
+  Envelope envelopes[kChunk];
+  iovec slots[kChunk];
+  mmsghdr headers[kChunk];
+  for (uint32_t i = 0; i < count; ++i) {
+    slots[i] = {batch.slab + batch.SlotOffset(start + i), batch.packet_size};
+    headers[i].msg_hdr = HeaderOf(&envelopes[i], &slots[i], 1, framing_.control);
+  }
+  const SysResult received = Settle(
+      RetryOnSignal([&] { return ::recvmmsg(fd_, headers, count, MSG_DONTWAIT | MSG_TRUNC, nullptr); }));
+  if (received < 0) {
+    Count(&stats_.received, received);
+    return received;
+  }
+  for (uint32_t i = 0; i < received; ++i) {
+    const uint32_t index = start + i;
+    const uint32_t size = headers[i].msg_len;
+    const bool cut = size > batch.packet_size;
+    Count(&stats_.received, size);
+    if (cut) stats_.received.truncated += 1;
+    batch.offsets[index] = static_cast<uint32_t>(batch.SlotOffset(index));
+    batch.lengths[index] = cut ? batch.packet_size : size;
+    batch.sizes[index] = size;
+    batch.flags[index] = cut ? MSG_TRUNC : 0;
+    ReadMeta(&headers[i].msg_hdr, &batch.meta[index], &batch.protocols[index]);
+  }
+  return received;
+}
+
+SysResult SocketIo::ReceiveBatch(const Batch& batch, int flags) {
+  // With MSG_PEEK each packet would be the first one.
+  if ((flags & ~(MSG_DONTWAIT | MSG_TRUNC)) != 0) return -EINVAL;
+  if (kept_error_ != 0) return std::exchange(kept_error_, 0);
+  const auto keep = [&](SysResult result, uint32_t index) {
+    if (result < 0 && result != -EAGAIN && index != 0) kept_error_ = result;
+    return result;
+  };
+  if (batch.packet_size == 0) {
+    // No slot fits every packet, so they are received one by one into all the room that is left.
+    return FillBatch(batch, [&](uint8_t* slot, size_t room, uint32_t index) {
+      const iovec view{slot, room};
+      PacketDetails details;
+      const SysResult size = keep(Receive(&view, 1, MSG_TRUNC, &details), index);
+      if (size < 0) return size;
+      batch.flags[index] = details.flags;
+      batch.protocols[index] = details.protocol;
+      batch.meta[index] = details.meta;
+      return size;
+    });
+  }
+  uint32_t total = 0;
+  while (total < batch.capacity) {
+    const uint32_t wanted = std::min(kChunk, batch.capacity - total);
+    const SysResult received = keep(ReceiveChunk(batch, total, wanted), total);
+    if (received < 0) return total != 0 ? total : received;
+    total += static_cast<uint32_t>(received);
+    if (received < wanted) break;
+  }
+  return total;
+}
+
+socklen_t SocketIo::AddressOf(const Destination& destination, const uint8_t* first, size_t length,
+                              sockaddr_ll* address) const {
+  if (destination.length == 0) return 0;
+  uint32_t protocol = destination.protocol;
+  if (protocol == 0 && framing_.protocol != ETH_P_ALL) protocol = framing_.protocol;
+  if (protocol == 0) protocol = ProtocolOfIp(first, length);
+  *address = {};
+  address->sll_family = AF_PACKET;
+  address->sll_protocol = htons(static_cast<uint16_t>(protocol));
+  address->sll_ifindex = static_cast<int>(framing_.interface_index);
+  address->sll_halen = destination.length;
+  std::memcpy(address->sll_addr, destination.address, sizeof address->sll_addr);
+  return sizeof *address;
+}
+
+SysResult SocketIo::Send(const iovec* views, int count, int flags, const PacketMeta* /*meta*/) {
+  return SendTo(views, count, flags, framing_.destination);
+}
+
+SysResult SocketIo::SendTo(const iovec* views, int count, int flags, const Destination& destination) {
+  if ((flags & ~kSendFlags) != 0 || count > kMaxViews) return -EINVAL;
+  const iovec* first =
+      std::find_if(views, views + count, [](const iovec& view) { return view.iov_len != 0; });
+  // The kernel pads nothing and takes an empty packet as one without a link header.
+  if (first == views + count) return Count(&stats_.sent, -EINVAL);
+  sockaddr_ll address;
+  msghdr header{};
+  header.msg_namelen =
+      AddressOf(destination, static_cast<const uint8_t*>(first->iov_base), first->iov_len, &address);
+  header.msg_name = header.msg_namelen != 0 ? &address : nullptr;
+  header.msg_iov = const_cast<iovec*>(views);
+  header.msg_iovlen = static_cast<size_t>(count);
+  return Count(&stats_.sent,
+               Settle(RetryOnSignal([&] { return ::sendmsg(fd_, &header, MSG_DONTWAIT | MSG_NOSIGNAL); })));
+}
+
+SysResult SocketIo::SendChunk(const Batch& batch, uint32_t start, uint32_t end) {
+  sockaddr_ll addresses[kChunk];
+  iovec packets[kChunk];
+  mmsghdr headers[kChunk] = {};
+  uint32_t count = 0;
+  for (uint32_t index = start; index < end && batch.Holds(index) && batch.lengths[index] != 0; ++index) {
+    uint8_t* packet = batch.slab + batch.offsets[index];
+    packets[count] = {packet, batch.lengths[index]};
+    msghdr& header = headers[count].msg_hdr;
+    header.msg_namelen = AddressOf(framing_.destination, packet, batch.lengths[index], &addresses[count]);
+    header.msg_name = header.msg_namelen != 0 ? &addresses[count] : nullptr;
+    header.msg_iov = &packets[count];
+    header.msg_iovlen = 1;
+    ++count;
+  }
+  if (count == 0) return Count(&stats_.sent, -EINVAL);
+  const SysResult sent =
+      Settle(RetryOnSignal([&] { return ::sendmmsg(fd_, headers, count, MSG_DONTWAIT | MSG_NOSIGNAL); }));
+  if (sent < 0) return Count(&stats_.sent, sent);
+  for (uint32_t i = 0; i < sent; ++i) Count(&stats_.sent, headers[i].msg_len);
+  return sent;
+}
+
+SysResult SocketIo::SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) {
+  if ((flags & ~kSendFlags) != 0) return -EINVAL;
+  uint32_t next = start;
+  while (next < end) {
+    const uint32_t wanted = std::min(kChunk, end - next);
+    const SysResult sent = SendChunk(batch, next, next + wanted);
+    if (sent < 0) return next != start ? static_cast<SysResult>(next - start) : sent;
+    next += static_cast<uint32_t>(sent);
+    if (sent < wanted) break;
+  }
+  return next - start;
+}
+
+SysResult SocketIo::PendingError() {
+  if (Gone()) return -EBADFD;
+  int error = 0;
+  socklen_t length = sizeof error;
+  const SysResult result = CallOnce([&] { return ::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &length); });
+  return result < 0 || error == 0 ? result : Settle(-error);
+}
+
+const IoStats& SocketIo::stats() {
+  tpacket_stats counters{};
+  socklen_t length = sizeof counters;
+  // Reading sets the kernel's counters to 0.
+  if (::getsockopt(fd_, SOL_PACKET, PACKET_STATISTICS, &counters, &length) == 0) {
+    stats_.received.dropped += counters.tp_drops;
+  }
+  return stats_;
+}
+
+}  // namespace tunsock

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <linux/if_packet.h>
+#include <sys/socket.h>
+
+#include "core/io/packet_io.h"
+
+namespace tunsock {
+
+/// Where a packet without a link header goes.
+struct Destination {
+  uint8_t address[8] = {};
+  uint8_t length = 0;     // bytes of `address`; 0: nowhere in particular
+  uint16_t protocol = 0;  // EtherType, host order; 0: the socket's, or as the packet itself says
+};
+
+/// What is fixed about a packet socket when it is open.
+struct SocketFraming {
+  uint32_t interface_index = 0;  // 0: all interfaces
+  uint16_t protocol = 0;         // EtherType, host order, as bound
+  bool control = false;          // PACKET_AUXDATA or SO_TIMESTAMPNS is on
+  Destination destination;       // of what is sent with none of its own
+};
+
+/// sendmsg(2), recvmsg(2), sendmmsg(2) and recvmmsg(2) on an AF_PACKET socket. Never blocks, whatever the
+/// descriptor's own mode: each call has MSG_DONTWAIT. -ENETDOWN is told once when the interface goes down;
+/// -EBADFD, from then on, when it is deleted and the queue is empty. net/packet/af_packet.c.
+class SocketIo final : public PacketIo {
+ public:
+  SocketIo(int fd, SocketFraming framing) : fd_(fd), framing_(framing) {}
+
+  SysResult Receive(const iovec* views, int count, int flags, PacketDetails* details) override;
+  /// `meta` is of no use to a packet socket: its packets go where the socket's own destination is.
+  SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) override;
+  SysResult ReceiveBatch(const Batch& batch, int flags) override;
+  SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) override;
+  /// SO_ERROR, which reading clears; -EBADFD when the interface is deleted.
+  SysResult PendingError() override;
+  /// Takes in the kernel's drop counter.
+  [[nodiscard]] const IoStats& stats() override;
+
+  /// Send, to `destination`.
+  SysResult SendTo(const iovec* views, int count, int flags, const Destination& destination);
+
+ private:
+  /// As many packets as recvmmsg(2) takes at once, into slots from `start` on.
+  SysResult ReceiveChunk(const Batch& batch, uint32_t start, uint32_t count);
+  SysResult SendChunk(const Batch& batch, uint32_t start, uint32_t end);
+  /// The address to send a packet to that starts with `first`; empty when it needs none.
+  socklen_t AddressOf(const Destination& destination, const uint8_t* first, size_t length,
+                      sockaddr_ll* address) const;
+  /// Says what a result of the kernel means for a socket whose interface may be gone.
+  SysResult Settle(SysResult result);
+  [[nodiscard]] bool Gone() const;
+
+  int fd_;
+  SocketFraming framing_;
+  /// The interface may be down, and so may be deleted too: nothing has gone in or out since it was.
+  bool may_be_down_ = true;
+  /// An error that was met behind packets of a batch.
+  SysResult kept_error_ = 0;
+};
+
+}  // namespace tunsock

@@ -1,0 +1,87 @@
+import { closeSync } from 'node:fs';
+import { Netns } from '../host/netns';
+import type { Failure, SocketHandle } from '../native';
+import { abortError, check, type SystemErrorContext, systemError } from '../support/errors';
+import { integer } from '../support/options';
+import type { SocketConfig } from './socket-options';
+
+/** What TunSocket and PacketSocket do alike until there is a socket. */
+
+/**
+ * Calls `open` in the namespace that the options name, unless their signal is aborted already. A namespace that is opened for it
+ * is handed to `open`: it belongs to the socket, whose interface is there.
+ */
+export function openWhere<T>({ netns, signal }: SocketConfig, open: (owned: Netns | undefined) => T): T {
+  if (signal?.aborted) throw abortError(signal);
+  if (netns === undefined) return open(undefined);
+  if (netns instanceof Netns) return netns.run(() => open(undefined));
+  return runOwned(Netns.open(netns), open);
+}
+
+function runOwned<T>(netns: Netns, fn: (owned: Netns) => T): T {
+  try {
+    return netns.run(() => fn(netns));
+  } catch (error) {
+    netns.close();
+    throw error;
+  }
+}
+
+/** Throws what opening failed with; `hints` say what to do about the usual causes, by "syscall errno". */
+export function opened<T extends object>(
+  result: T | Failure,
+  hints: ReadonlyMap<string, string>,
+  context: (syscall: string) => SystemErrorContext = () => ({}),
+): T {
+  if (!('syscall' in result)) return result;
+  const { error, syscall } = result;
+  throw systemError(error, syscall, { ...context(syscall), hint: hints.get(`${syscall} ${error}`) });
+}
+
+/**
+ * Makes a socket of a descriptor that something else opened: `adopt` takes it over, `make` has its handle, in the interface's
+ * namespace. If that fails the descriptor is still the caller's.
+ */
+export function adopted<T>(
+  fd: number,
+  adopt: (fd: number) => SocketHandle,
+  make: (handle: SocketHandle, owned: Netns | undefined) => T,
+): T {
+  const handle = adopt(integer('fd', fd, 0, 0x7fffffff));
+  try {
+    return inNamespace(handle.networkNamespace(), (owned) => make(handle, owned));
+  } catch (error) {
+    handle.release();
+    throw error;
+  }
+}
+
+/**
+ * Calls `fn` in the namespace that descriptor `fd` is of, and closes `fd`. A negative one, of a kernel before 5.2 or where others
+ * own the namespace, is taken to be this thread's.
+ */
+export function inNamespace<T>(fd: number, fn: (owned: Netns | undefined) => T): T {
+  if (fd < 0) return fn(undefined);
+  try {
+    const netns = Netns.open(`/proc/self/fd/${fd}`);
+    using here = Netns.current();
+    if (netns.inode !== here.inode) return runOwned(netns, fn);
+    // Going where this thread is already would need a privilege.
+    netns.close();
+    return fn(undefined);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The interface's name. `syscall` is what finds it out. */
+export function interfaceNameOf(handle: SocketHandle, syscall: string): string {
+  const name = handle.name();
+  if (typeof name === 'string') return name;
+  throw systemError(name, syscall);
+}
+
+/** Makes ready to hear of an interface of the namespace that this thread is in. */
+export function watchLink(handle: SocketHandle, index: number, name: string): void {
+  check(handle.watchLink(index), 'RTM_GETLINK', { interface: name });
+}

@@ -1,0 +1,72 @@
+import { isIPv6 } from 'node:net';
+
+/** Packets for tests, with right checksums; RFC 791, RFC 8200, RFC 768, RFC 1071. */
+
+export const UDP = 17;
+
+/** The bytes of an IPv4 address, or of an IPv6 address (one '::' at most). */
+export function addressBytes(text: string): Buffer {
+  if (!isIPv6(text)) return Buffer.from(text.split('.').map(Number));
+  const [head = '', tail] = text.split('::');
+  const words = (part: string) => (part === '' ? [] : part.split(':').map((word) => Number.parseInt(word, 16)));
+  const first = words(head);
+  const last = tail === undefined ? [] : words(tail);
+  const bytes = Buffer.alloc(16);
+  first.forEach((word, index) => void bytes.writeUInt16BE(word, index * 2));
+  last.forEach((word, index) => void bytes.writeUInt16BE(word, 16 - (last.length - index) * 2));
+  return bytes;
+}
+
+export function checksum(bytes: Buffer): number {
+  let sum = 0;
+  for (let at = 0; at < bytes.length; at++) sum += (bytes[at] as number) << (at % 2 === 0 ? 8 : 0);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return ~sum & 0xffff;
+}
+
+/** An IP packet around `payload`. */
+export function ipPacket(protocol: number, source: string, destination: string, payload: Buffer): Buffer {
+  const [from, to] = [addressBytes(source), addressBytes(destination)];
+  if (from.length === 16) {
+    const header = Buffer.alloc(8);
+    header.writeUInt8(0x60, 0);
+    header.writeUInt16BE(payload.length, 4);
+    header.writeUInt8(protocol, 6);
+    header.writeUInt8(64, 7);
+    return Buffer.concat([header, from, to, payload]);
+  }
+  const header = Buffer.concat([Buffer.alloc(12), from, to]);
+  header.writeUInt8(0x45, 0);
+  header.writeUInt16BE(20 + payload.length, 2);
+  header.writeUInt8(64, 8);
+  header.writeUInt8(protocol, 9);
+  header.writeUInt16BE(checksum(header), 10);
+  return Buffer.concat([header, payload]);
+}
+
+/** A UDP datagram in an IP packet. */
+export function udpPacket(from: [string, number], to: [string, number], data: Buffer | string): Buffer {
+  const payload = Buffer.from(data);
+  const udp = Buffer.concat([Buffer.alloc(8), payload]);
+  udp.writeUInt16BE(from[1], 0);
+  udp.writeUInt16BE(to[1], 2);
+  udp.writeUInt16BE(udp.length, 4);
+  const pseudo = Buffer.alloc(8);
+  pseudo.writeUInt32BE(udp.length, 0);
+  pseudo.writeUInt32BE(UDP, 4);
+  const sum = checksum(Buffer.concat([addressBytes(from[0]), addressBytes(to[0]), pseudo, udp]));
+  udp.writeUInt16BE(sum || 0xffff, 6);
+  return ipPacket(UDP, from[0], to[0], udp);
+}
+
+/** The payload of a UDP datagram in an IP packet without options and extension headers. */
+export function udpPayload(packet: Buffer): Buffer {
+  return packet.subarray(((packet[0] as number) >> 4 === 6 ? 40 : 20) + 8);
+}
+
+/** An Ethernet frame; the addresses are six bytes each. */
+export function ethernetFrame(destination: Buffer, source: Buffer, protocol: number, payload: Buffer): Buffer {
+  const type = Buffer.alloc(2);
+  type.writeUInt16BE(protocol);
+  return Buffer.concat([destination, source, type, payload]);
+}
