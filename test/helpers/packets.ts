@@ -8,7 +8,8 @@ export const UDP = 17;
 export function addressBytes(text: string): Buffer {
   if (!isIPv6(text)) return Buffer.from(text.split('.').map(Number));
   const [head = '', tail] = text.split('::');
-  const words = (part: string) => (part === '' ? [] : part.split(':').map((word) => Number.parseInt(word, 16)));
+  const words = (part: string) =>
+    part === '' ? [] : part.split(':').map((word) => Number.parseInt(word, 16));
   const first = words(head);
   const last = tail === undefined ? [] : words(tail);
   const bytes = Buffer.alloc(16);
@@ -65,7 +66,12 @@ export function udpPayload(packet: Buffer): Buffer {
 }
 
 /** An Ethernet frame; the addresses are six bytes each. */
-export function ethernetFrame(destination: Buffer, source: Buffer, protocol: number, payload: Buffer): Buffer {
+export function ethernetFrame(
+  destination: Buffer,
+  source: Buffer,
+  protocol: number,
+  payload: Buffer,
+): Buffer {
   const type = Buffer.alloc(2);
   type.writeUInt16BE(protocol);
   return Buffer.concat([destination, source, type, payload]);

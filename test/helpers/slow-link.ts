@@ -30,10 +30,15 @@ export function slowLink(options: TunOptions = {}): { tap: TunSocket; release():
 }
 
 /** A frame to nobody that the bridge knows, of a protocol for experiments: it leaves by the other port, and is not copied. */
-export const FRAME = Buffer.concat([Buffer.from([2, 0, 0, 0, 0, 8, 2, 0, 0, 0, 0, 9, 0x88, 0xb5]), Buffer.alloc(1400)]);
+export const FRAME = Buffer.concat([
+  Buffer.from([2, 0, 0, 0, 0, 8, 2, 0, 0, 0, 0, 9, 0x88, 0xb5]),
+  Buffer.alloc(1400),
+]);
 
 function tc(action: string, ...qdisc: string[]): void {
-  const { status, stderr } = spawnSync('tc', ['qdisc', action, 'dev', 'port', 'root', ...qdisc], { encoding: 'utf8' });
+  const { status, stderr } = spawnSync('tc', ['qdisc', action, 'dev', 'port', 'root', ...qdisc], {
+    encoding: 'utf8',
+  });
   if (status !== 0) throw new Error(`tc: ${stderr}`);
 }
 

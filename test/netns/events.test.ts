@@ -36,7 +36,12 @@ describe('receiving', () => {
   it("'message' hands out packets in order, which the listener owns, with one shape of info", async () => {
     const received: Buffer[] = [];
     at.tun.on('message', (packet, info) => {
-      expect(info).toEqual({ size: packet.length, bytes: packet.length, flags: 0, protocol: constants.ETH_P_IP });
+      expect(info).toEqual({
+        size: packet.length,
+        bytes: packet.length,
+        flags: 0,
+        protocol: constants.ETH_P_IP,
+      });
       received.push(packet);
     });
     await hostSendsSizes(100);
@@ -66,7 +71,9 @@ describe('receiving', () => {
   });
 
   it('receive() can be aborted, and takes no packet then', async () => {
-    await expect(at.tun.receive({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORT_ERR' });
+    await expect(at.tun.receive({ signal: AbortSignal.abort() })).rejects.toMatchObject({
+      code: 'ABORT_ERR',
+    });
     const controller = new AbortController();
     const waiting = at.tun.receive({ signal: controller.signal });
     controller.abort();
@@ -98,7 +105,11 @@ describe('receiving', () => {
     const room = Buffer.alloc(2048);
     const { bytes } = at.tun.recvmsg(room);
     expect(udpPayload(room.subarray(0, bytes))).toHaveLength(2);
-    expect(at.tun.recvmsg(Buffer.alloc(30))).toMatchObject({ bytes: 30, size: 31, flags: constants.MSG_TRUNC });
+    expect(at.tun.recvmsg(Buffer.alloc(30))).toMatchObject({
+      bytes: 30,
+      size: 31,
+      flags: constants.MSG_TRUNC,
+    });
     expect(sizes([await at.tun.receive()])).toEqual([4]);
     const batch = new PacketBatch({ packetSize: 30 });
     expect(at.tun.recvmmsg(batch)).toBe(2);
@@ -179,7 +190,9 @@ describe('sending', () => {
     await done;
     expect(results).toEqual([null, 'EINVAL 0', null]);
     at.tun.send(bad);
-    expect(await once(at.tun, 'error').catch((error) => error)).toMatchObject([{ code: 'EINVAL', syscall: 'send' }]);
+    expect(await once(at.tun, 'error').catch((error) => error)).toMatchObject([
+      { code: 'EINVAL', syscall: 'send' },
+    ]);
     expect(at.tun.closed).toBe(false);
   });
 
@@ -214,7 +227,12 @@ describe('life', () => {
     const closed = once(at.tun, 'close');
     at.tun.close();
     expect(at.tun).toMatchObject({ closed: true, fd: -1, name: expect.stringMatching(/^tun/) });
-    for (const use of [() => at.tun.close(), () => at.tun.sendmsg(Buffer.alloc(20)), () => at.tun.recvmsg(Buffer.alloc(20)), () => at.tun.send(Buffer.alloc(20))]) {
+    for (const use of [
+      () => at.tun.close(),
+      () => at.tun.sendmsg(Buffer.alloc(20)),
+      () => at.tun.recvmsg(Buffer.alloc(20)),
+      () => at.tun.send(Buffer.alloc(20)),
+    ]) {
       expect(codeOf(use)).toBe('ERR_SOCKET_CLOSED');
     }
     at.tun[Symbol.dispose]();

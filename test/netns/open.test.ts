@@ -49,7 +49,10 @@ describe('options', () => {
   it('IPv6 addresses are usable at once', () => {
     using tun = TunSocket.open({ address: 'fd05::1/64' });
     const send = `require('dgram').createSocket({ type: 'udp6' }).bind(0, 'fd05::1', function () { this.close(); })`;
-    expect(spawnSync(process.execPath, ['-e', send], { encoding: 'utf8' })).toMatchObject({ status: 0, stderr: '' });
+    expect(spawnSync(process.execPath, ['-e', send], { encoding: 'utf8' })).toMatchObject({
+      status: 0,
+      stderr: '',
+    });
     expect(tun.closed).toBe(false);
   });
 
@@ -59,11 +62,19 @@ describe('options', () => {
     expect(second.index).toBe(first.index);
     second.detachQueue();
     second.attachQueue();
-    expect(codeOf(() => TunSocket.open({ name: 'many', multiQueue: true, packetInfo: true }))).toBe('ERR_INVALID_ARG_VALUE');
+    expect(codeOf(() => TunSocket.open({ name: 'many', multiQueue: true, packetInfo: true }))).toBe(
+      'ERR_INVALID_ARG_VALUE',
+    );
   });
 
   it('persist keeps the device, owner lets it be attached; without persist it goes', () => {
-    TunSocket.open({ name: 'stays', persist: true, owner: 1000, group: 1000, address: '10.6.0.1/24' }).close();
+    TunSocket.open({
+      name: 'stays',
+      persist: true,
+      owner: 1000,
+      group: 1000,
+      address: '10.6.0.1/24',
+    }).close();
     expect(Link.get('stays').isUp).toBe(true);
     const again = TunSocket.open({ name: 'stays', address: '10.6.0.1/24', persist: false });
     again.close();
@@ -91,13 +102,33 @@ describe('a failed open leaves nothing behind', () => {
     ['an address that is none', { address: '10.0.0.300/24' }, 'ERR_INVALID_ARG_VALUE', /10\.0\.0\.1\/24/],
     ['an address without a prefix', { address: '10.0.0.1' }, 'ERR_INVALID_ARG_VALUE', /10\.0\.0\.1\/24/],
     ['a prefix that is too long', { address: '10.0.0.1/33' }, 'ERR_OUT_OF_RANGE', /0 to 32/],
-    ['an option that does not exist', { adress: '10.0.0.1/24' } as TunOptions, 'ERR_INVALID_ARG_VALUE', /address/],
+    [
+      'an option that does not exist',
+      { adress: '10.0.0.1/24' } as TunOptions,
+      'ERR_INVALID_ARG_VALUE',
+      /address/,
+    ],
     ['a mac for a tun device', { mac: '02:00:00:00:00:01' }, 'ERR_INVALID_ARG_VALUE', /tap/],
     ['an mtu that is no number', { mtu: '1500' as never }, 'ERR_INVALID_ARG_TYPE', /number/],
     ['an mtu that the kernel refuses', { mode: 'tap', mtu: 65535 }, 'EINVAL', /mtu/],
-    ['IPv6 over an mtu that is too small', { mtu: 1000, address: ['10.0.0.1/24', 'fd00::1/64'] }, 'EINVAL', /./],
-    ['a gateway out of reach', { address: '10.0.0.1/24', routes: { destination: 'default', gateway: NOWHERE } }, 'ENETUNREACH', /./],
-    ['a device file that is not there', { device: '/dev/net/none' }, 'ENOENT', /modprobe tun.*--device \/dev\/net\/tun/],
+    [
+      'IPv6 over an mtu that is too small',
+      { mtu: 1000, address: ['10.0.0.1/24', 'fd00::1/64'] },
+      'EINVAL',
+      /./,
+    ],
+    [
+      'a gateway out of reach',
+      { address: '10.0.0.1/24', routes: { destination: 'default', gateway: NOWHERE } },
+      'ENETUNREACH',
+      /./,
+    ],
+    [
+      'a device file that is not there',
+      { device: '/dev/net/none' },
+      'ENOENT',
+      /modprobe tun.*--device \/dev\/net\/tun/,
+    ],
     ['a file that is no tun device', { device: '/dev/null' }, 'ENOTTY', /TUNSETIFF/],
     ['an interface that is no tun device', { name: 'lo' }, 'EINVAL', /another kind/],
     ['a namespace that is not there', { netns: '/proc/self/ns/none' }, 'ENOENT', /ns\/none/],
@@ -121,7 +152,9 @@ describe('a failed open leaves nothing behind', () => {
 
   it('an aborted signal', () => {
     before = belongings();
-    expect(() => TunSocket.open({ signal: AbortSignal.abort() })).toThrow(expect.objectContaining({ name: 'AbortError' }));
+    expect(() => TunSocket.open({ signal: AbortSignal.abort() })).toThrow(
+      expect.objectContaining({ name: 'AbortError' }),
+    );
   });
 
   it('a persistent device that was there before is as it was', () => {
@@ -150,9 +183,13 @@ describe('a failed open leaves nothing behind', () => {
       const before = count();
       try { TunSocket.open(); } catch (error) { console.log(JSON.stringify({ message: error.message, code: error.code, errno: error.errno, syscall: error.syscall, leaked: count() - before })); }`;
     // A user namespace without a network namespace of its own has no power over this one.
-    const { stdout } = spawnSync('unshare', ['-Ur', process.execPath, '-e', program, process.cwd()], { encoding: 'utf8' });
+    const { stdout } = spawnSync('unshare', ['-Ur', process.execPath, '-e', program, process.cwd()], {
+      encoding: 'utf8',
+    });
     expect(JSON.parse(stdout)).toEqual({
-      message: expect.stringMatching(/^TUNSETIFF EPERM: operation not permitted, tun%d \(this needs CAP_NET_ADMIN/),
+      message: expect.stringMatching(
+        /^TUNSETIFF EPERM: operation not permitted, tun%d \(this needs CAP_NET_ADMIN/,
+      ),
       code: 'EPERM',
       errno: -1,
       syscall: 'TUNSETIFF',
@@ -168,15 +205,18 @@ describe('fromFd and socketFromFd', () => {
       encoding: 'utf8',
     }).stdout.trim();
 
-  it.each([false, true])('take over a descriptor that another process opened, packetInfo %s', (packetInfo) => {
-    using tun = TunSocket.open({ name: 'given', packetInfo, mode: 'tap' });
-    const program = `const { TunSocket } = require(process.argv[1]);
+  it.each([false, true])(
+    'take over a descriptor that another process opened, packetInfo %s',
+    (packetInfo) => {
+      using tun = TunSocket.open({ name: 'given', packetInfo, mode: 'tap' });
+      const program = `const { TunSocket } = require(process.argv[1]);
       const tun = TunSocket.fromFd(3);
       const frame = Buffer.concat([Buffer.from(${packetInfo ? '[0, 0, 8, 0]' : '[]'}), Buffer.alloc(60)]);
       console.log(tun instanceof TunSocket, tun.name, tun.index, tun.sendmsg(frame));
       tun.close();`;
-    expect(inherited(program, tun)).toBe(`true given ${tun.index} ${packetInfo ? 64 : 60}`);
-  });
+      expect(inherited(program, tun)).toBe(`true given ${tun.index} ${packetInfo ? 64 : 60}`);
+    },
+  );
 
   it('refuse what is no socket of ours with ENOTSOCK, and leave it open', () => {
     const fd = openSync('/dev/null', 'r');
@@ -185,6 +225,6 @@ describe('fromFd and socketFromFd', () => {
   });
 });
 
-it('constants are the kernel\'s', () => {
+it("constants are the kernel's", () => {
   expect(constants).toMatchObject({ MSG_TRUNC: 0x20, MSG_DONTWAIT: 0x40, ETH_P_IPV6: 0x86dd });
 });

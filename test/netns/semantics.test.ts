@@ -60,11 +60,14 @@ describe.each(FORMS)('$mode, packetInfo $packetInfo', (form) => {
       expect(codeOf(() => tun.recvmsg(Buffer.alloc(100)))).toBe('EAGAIN');
     });
 
-    it.each([MSG_PEEK, 0x1, 0x100, MSG_PEEK | MSG_DONTWAIT])('refuses flag %i with EINVAL, and loses nothing', async (flag) => {
-      await at.hostSends(PAYLOAD);
-      expect(codeOf(() => at.tun.recvmsg(Buffer.alloc(2048), flag))).toBe('EINVAL');
-      expect(at.tun.recvmsg(Buffer.alloc(2048)).bytes).toBe(whole());
-    });
+    it.each([MSG_PEEK, 0x1, 0x100, MSG_PEEK | MSG_DONTWAIT])(
+      'refuses flag %i with EINVAL, and loses nothing',
+      async (flag) => {
+        await at.hostSends(PAYLOAD);
+        expect(codeOf(() => at.tun.recvmsg(Buffer.alloc(2048), flag))).toBe('EINVAL');
+        expect(at.tun.recvmsg(Buffer.alloc(2048)).bytes).toBe(whole());
+      },
+    );
 
     it('throws EAGAIN for the error queue, even without MSG_DONTWAIT', async () => {
       await at.hostSends(PAYLOAD);
@@ -80,28 +83,31 @@ describe.each(FORMS)('$mode, packetInfo $packetInfo', (form) => {
       expect(at.tun.recvmsg(Buffer.alloc(2048)).bytes).toBe(whole());
     });
 
-    if (form.packetInfo) it('refuses room for less than the packet info with EINVAL, and loses nothing', async () => {
-      await at.hostSends(PAYLOAD);
-      expect(codeOf(() => at.tun.recvmsg(Buffer.alloc(3)))).toBe('EINVAL');
-      expect(at.tun.recvmsg(Buffer.alloc(2048)).bytes).toBe(whole());
-    });
+    if (form.packetInfo)
+      it('refuses room for less than the packet info with EINVAL, and loses nothing', async () => {
+        await at.hostSends(PAYLOAD);
+        expect(codeOf(() => at.tun.recvmsg(Buffer.alloc(3)))).toBe('EINVAL');
+        expect(at.tun.recvmsg(Buffer.alloc(2048)).bytes).toBe(whole());
+      });
 
-    if (!form.packetInfo) it('cuts to a single byte', async () => {
-      await at.hostSends(PAYLOAD);
-      expect(at.tun.recvmsg(Buffer.alloc(1))).toMatchObject({ bytes: 1, size: whole(), flags: MSG_TRUNC });
-    });
+    if (!form.packetInfo)
+      it('cuts to a single byte', async () => {
+        await at.hostSends(PAYLOAD);
+        expect(at.tun.recvmsg(Buffer.alloc(1))).toMatchObject({ bytes: 1, size: whole(), flags: MSG_TRUNC });
+      });
 
-    if (form.packetInfo) it('sets TUN_PKT_STRIP in the packet info of a cut packet, wherever its bytes are', async () => {
-      await at.hostSends(PAYLOAD);
-      const info = Array.from({ length: 4 }, () => Buffer.alloc(1));
-      at.tun.recvmsg([...info, Buffer.alloc(20)]);
-      const flags = new Uint16Array(new Uint8Array(Buffer.concat(info)).buffer)[0] as number;
-      expect(flags & TUN_PKT_STRIP).toBe(TUN_PKT_STRIP);
-      await at.hostSends(PAYLOAD);
-      const room = Buffer.alloc(2048);
-      at.tun.recvmsg(room);
-      expect(room.readUInt16LE(0)).toBe(0);
-    });
+    if (form.packetInfo)
+      it('sets TUN_PKT_STRIP in the packet info of a cut packet, wherever its bytes are', async () => {
+        await at.hostSends(PAYLOAD);
+        const info = Array.from({ length: 4 }, () => Buffer.alloc(1));
+        at.tun.recvmsg([...info, Buffer.alloc(20)]);
+        const flags = new Uint16Array(new Uint8Array(Buffer.concat(info)).buffer)[0] as number;
+        expect(flags & TUN_PKT_STRIP).toBe(TUN_PKT_STRIP);
+        await at.hostSends(PAYLOAD);
+        const room = Buffer.alloc(2048);
+        at.tun.recvmsg(room);
+        expect(room.readUInt16LE(0)).toBe(0);
+      });
 
     it('scatters over 1023 buffers, and refuses 1024 before the system call', async () => {
       await at.hostSends(PAYLOAD);
@@ -127,11 +133,12 @@ describe.each(FORMS)('$mode, packetInfo $packetInfo', (form) => {
       expect(codeOf(() => at.tun.sendmsg([]))).toBe('EINVAL');
     });
 
-    if (form.mode === 'tun' && !form.packetInfo) it('refuses a first nibble other than 4 and 6 with EINVAL', () => {
-      const packet = at.fromPeer('data');
-      packet.writeUInt8(0x55, 0);
-      expect(codeOf(() => at.tun.sendmsg(packet))).toBe('EINVAL');
-    });
+    if (form.mode === 'tun' && !form.packetInfo)
+      it('refuses a first nibble other than 4 and 6 with EINVAL', () => {
+        const packet = at.fromPeer('data');
+        packet.writeUInt8(0x55, 0);
+        expect(codeOf(() => at.tun.sendmsg(packet))).toBe('EINVAL');
+      });
 
     it('refuses unknown flags with EINVAL', () => {
       expect(codeOf(() => at.tun.sendmsg(at.fromPeer('data'), 0x1))).toBe('EINVAL');
@@ -165,7 +172,7 @@ describe.each(FORMS)('$mode, packetInfo $packetInfo', (form) => {
 });
 
 describe('a descriptor that is attached to no device', () => {
-  it('is refused with EBADFD, and stays the caller\'s', () => {
+  it("is refused with EBADFD, and stays the caller's", () => {
     const fd = openSync('/dev/net/tun', 'r+');
     expect(codeOf(() => TunSocket.fromFd(fd))).toBe('EBADFD');
     closeSync(fd);

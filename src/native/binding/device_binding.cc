@@ -32,7 +32,8 @@ Napi::Value InspectTun(const Napi::CallbackInfo& info) {
   return object;
 }
 
-/// adoptTun(fd, packetInfo): a SocketHandle that owns fd now, or { error, syscall } and fd is still the caller's.
+/// adoptTun(fd, packetInfo): a SocketHandle that owns fd now, or { error, syscall } and fd is still the
+/// caller's.
 Napi::Value AdoptTun(const Napi::CallbackInfo& info) {
   TunDevice device;
   const Failure failure = TunDevice::Adopt(IntArg(info, 0), info[1].ToBoolean(), &device);

@@ -21,7 +21,8 @@ export function packetViews(name: string, data: PacketData): readonly Uint8Array
 
 function bytesOf(name: string, view: unknown): Uint8Array {
   if (!ArrayBuffer.isView(view)) throw invalidArgType(name, 'a Buffer, TypedArray or DataView', view);
-  if (view.byteLength === 0 && isDetached(view.buffer)) {
+  // First the buffer: a DataView of detached memory has no byteLength to ask for.
+  if (isDetached(view.buffer)) {
     throw invalidArgType(name, 'a view of memory that was not transferred away', view);
   }
   return view instanceof Uint8Array ? view : new Uint8Array(view.buffer, view.byteOffset, view.byteLength);

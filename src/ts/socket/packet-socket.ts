@@ -1,5 +1,5 @@
-import type { Netns } from '../host/netns';
 import { Link } from '../host/link';
+import type { Netns } from '../host/netns';
 import { native, type SocketHandle } from '../native';
 import { check, invalidArgValue, systemError } from '../support/errors';
 import { flagBits } from '../support/options';
@@ -76,7 +76,9 @@ export class PacketSocket extends MessageSocket {
         const name = index === 0 ? '' : interfaceNameOf(handle, 'SIOCGIFNAME');
         if (index !== 0) watchLink(handle, index, name);
         const datagram = handle.control('SO_TYPE', 0) === SOCK_DGRAM;
-        return new PacketSocket(setupOf(handle, netns, name, index, datagram, socketConfig(optionReader({}))));
+        return new PacketSocket(
+          setupOf(handle, netns, name, index, datagram, socketConfig(optionReader({}))),
+        );
       },
     );
   }

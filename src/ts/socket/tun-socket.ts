@@ -175,11 +175,7 @@ export class TunSocket extends MessageSocket {
   }
 }
 
-function setupOf(
-  config: TunConfig,
-  handle: SocketHandle,
-  netns: Netns | undefined,
-): MessageSocketSetup {
+function setupOf(config: TunConfig, handle: SocketHandle, netns: Netns | undefined): MessageSocketSetup {
   return {
     handle,
     netns,
@@ -226,7 +222,11 @@ const openHints = new Map<string, string>([
 function checkPacketInfo(link: Link, config: TunConfig): void {
   const granted = link.tunPacketInfo;
   if (granted !== undefined && granted !== config.packetInfo) {
-    throw invalidArgValue('options.packetInfo', `${granted}, as it is for the other queues of ${link.name}`, config.packetInfo);
+    throw invalidArgValue(
+      'options.packetInfo',
+      `${granted}, as it is for the other queues of ${link.name}`,
+      config.packetInfo,
+    );
   }
 }
 
@@ -236,8 +236,9 @@ function checkPacketInfo(link: Link, config: TunConfig): void {
  */
 function configure(handle: SocketHandle, link: Link, config: TunConfig, undo: Undo): void {
   const set = <K extends 'mtu' | 'mac' | 'txQueueLength'>(key: K, value: Link[K] | undefined) => {
+    if (value === undefined) return;
     const before = link[key];
-    if (value === undefined || value === before) return;
+    if (value === before) return;
     link[key] = value;
     undo.push(() => {
       link[key] = before;

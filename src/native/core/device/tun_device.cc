@@ -95,8 +95,8 @@ Failure TunDevice::Adopt(int fd, bool packet_info, TunDevice* device) {
   return failure;
 }
 
-/// Learns what the kernel granted. Its IFF_NO_PI can't be read back here: TUNGETIFF sets IFF_NOFILTER, which is the same bit,
-/// for every device without a socket filter.
+/// Learns what the kernel granted. Its IFF_NO_PI can't be read back here: TUNGETIFF sets IFF_NOFILTER, which
+/// is the same bit, for every device without a socket filter.
 Failure TunDevice::ReadFraming(bool packet_info) {
   ifreq request{};
   const SysResult result = GetInterface(fd(), &request);

@@ -18,12 +18,12 @@ class TunDevice final : public Device {
   /// well.
   static Failure Open(const char* path, const std::string& name, uint16_t flags, TunDevice* device);
 
-  /// Tells the interface of a descriptor that something else opened, and its network namespace where that can be had:
-  /// -ENOTSOCK for what is no tun descriptor, -EBADFD for one that is not attached.
+  /// Tells the interface of a descriptor that something else opened, and its network namespace where that can
+  /// be had: -ENOTSOCK for what is no tun descriptor, -EBADFD for one that is not attached.
   static Failure Inspect(int fd, std::string* name, UniqueFd* netns);
 
-  /// Takes over a descriptor that Inspect found good, and makes it O_NONBLOCK; leaves it with the caller when it fails.
-  /// `packet_info` is what rtnetlink says (IFLA_TUN_PI).
+  /// Takes over a descriptor that Inspect found good, and makes it O_NONBLOCK; leaves it with the caller when
+  /// it fails. `packet_info` is what rtnetlink says (IFLA_TUN_PI).
   static Failure Adopt(int fd, bool packet_info, TunDevice* device);
 
   /// One of the ioctls that take or give an int, by its name ("TUNSETPERSIST").

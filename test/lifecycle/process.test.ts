@@ -1,0 +1,147 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { describe, expect, it } from 'vitest';
+
+/** Runs a program with the package as `tunsock`, in a namespace of its own. */
+const PRELUDE = `const tunsock = require(process.argv[1]);
+const { TunSocket, Netns, Link } = tunsock;
+Netns.create().enter();
+const descriptors = () => require('fs').readdirSync('/proc/self/fd').length;
+`;
+const run = (program: string, ...flags: string[]) => {
+  const { status, signal, stdout, stderr } = spawnSync(
+    process.execPath,
+    [...flags, '-e', PRELUDE + program, process.cwd()],
+    { encoding: 'utf8', timeout: 20_000 },
+  );
+  return { status, signal, output: stdout.trim(), stderr };
+};
+const ENDED = { status: 0, signal: null, stderr: '' };
+
+describe('a program', () => {
+  it('ends by itself with an open socket that nobody waits on', () => {
+    expect(run('TunSocket.open(); console.log("end")')).toEqual({ ...ENDED, output: 'end' });
+  });
+
+  it('ends by itself after unref(), and goes on with a listener until close()', () => {
+    expect(run('TunSocket.open().on("message", () => {}).unref(); console.log("end")')).toEqual({
+      ...ENDED,
+      output: 'end',
+    });
+    const program = `const tun = TunSocket.open().on('message', () => {}).on('close', () => console.log('close'));
+      setTimeout(() => tun.close(), 100).unref();`;
+    expect(run(program)).toEqual({ ...ENDED, output: 'close' });
+  });
+
+  it('ends by process.exit() with sockets that are read', () => {
+    const program = `for (let n = 0; n < 4; n++) TunSocket.open().on('message', () => {});
+      setTimeout(() => process.exit(7), 50);`;
+    expect(run(program)).toEqual({ ...ENDED, status: 7, output: '' });
+  });
+
+  it('ends by Ctrl-C', async () => {
+    const child = spawn(
+      process.execPath,
+      [
+        '-e',
+        `${PRELUDE}TunSocket.open().on('message', () => {}).on('listening', () => console.log('ready'))`,
+        process.cwd(),
+      ],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    await once(child.stdout, 'data');
+    child.kill('SIGINT');
+    expect(await once(child, 'exit')).toEqual([null, 'SIGINT']);
+  });
+
+  it('with four sockets waiting still reads files and looks up names', () => {
+    const program = `const sockets = [1, 2, 3, 4].map(() => TunSocket.open().on('message', () => {}));
+      require('fs').readFile(process.execPath, (error) => require('dns').lookup('localhost', (failed, address) => {
+        console.log(error, failed, address);
+        for (const socket of sockets) socket.close();
+      }));`;
+    expect(run(program).output).toMatch(/^null null (127\.0\.0\.1|::1)$/);
+  });
+
+  it('keeps its packets when a listener throws', () => {
+    const program = `const tun = TunSocket.open({ address: '10.0.0.1/24' });
+      const udp = require('dgram').createSocket('udp4');
+      const seen = [];
+      process.on('uncaughtException', (error) => seen.push(error.message));
+      tun.on('message', (packet) => {
+        if (packet[0] >> 4 !== 4) return;
+        seen.push(packet[28]);
+        if (packet[28] === 2) throw new Error('thrown');
+        if (packet[28] === 4) { console.log(seen.join()); tun.close(); udp.close(); }
+      });
+      udp.bind(0, '10.0.0.1', () => { for (const byte of [1, 2, 3, 4]) udp.send(Buffer.of(byte), 9, '10.0.0.2'); });`;
+    expect(run(program)).toEqual({ ...ENDED, output: '1,2,thrown,3,4' });
+  });
+
+  it('that drops its sockets gets the descriptors back', () => {
+    const program = `const before = descriptors();
+      for (let n = 0; n < 20; n++) TunSocket.open();
+      const between = descriptors();
+      (async () => {
+        for (let turns = 0; turns < 20 && descriptors() > before; turns++) { await new Promise(setImmediate); gc(); }
+        console.log(between > before, descriptors() <= before, Link.list().length);
+      })();`;
+    expect(run(program, '--expose-gc')).toEqual({ ...ENDED, output: 'true true 1' });
+  });
+
+  it('opens and closes three hundred times with the same descriptors', () => {
+    const program = `const before = descriptors();
+      for (let n = 0; n < 300; n++) { const tun = TunSocket.open({ name: 'again', address: '10.0.0.1/24' }); if (n % 2) tun.on('message', () => {}); tun.close(); }
+      setTimeout(() => { gc(); console.log(descriptors() - before <= 0); }, 50);`;
+    expect(run(program, '--expose-gc')).toEqual({ ...ENDED, output: 'true' });
+  });
+});
+
+describe('Workers', () => {
+  it('open sockets side by side, and end with them open', () => {
+    const program = `const { Worker } = require('worker_threads');
+      const code = \`const { TunSocket } = require(process.argv[1]);
+        const tun = TunSocket.open({ name: 'w%d' }).on('message', () => {});
+        require('worker_threads').parentPort.postMessage(tun.name);
+        setTimeout(() => process.exit(), 100);\`;
+      const names = new Set();
+      let ended = 0;
+      for (let n = 0; n < 6; n++) {
+        const worker = new Worker(code, { eval: true, argv: [], execArgv: [] , workerData: null });
+        worker.on('message', (name) => names.add(name)).on('error', (error) => console.log(error)).on('exit', () => {
+          if (++ended === 6) console.log(names.size, Link.list().length);
+        });
+      }`.replace(
+      'require(process.argv[1]);\n        const tun',
+      'require(process.cwd());\n        const tun',
+    );
+    expect(run(program)).toEqual({ ...ENDED, output: '6 1' });
+  });
+
+  it('that block in recvmsg can be terminated', () => {
+    const program = `const { Worker } = require('worker_threads');
+      const worker = new Worker(\`const tun = require(process.cwd()).TunSocket.open();
+        require('worker_threads').parentPort.postMessage('blocking');
+        tun.recvmsg(Buffer.alloc(10));\`, { eval: true });
+      worker.on('message', async () => { console.log(await worker.terminate(), Link.list().length); });`;
+    expect(run(program)).toEqual({ ...ENDED, output: '1 1' });
+  });
+});
+
+describe('the package', () => {
+  it('gives import and require the same classes', () => {
+    const program = `import(require('url').pathToFileURL(process.argv[1] + '/dist/index.mjs')).then((esm) => {
+      const names = ['TunSocket', 'PacketSocket', 'MessageSocket', 'PacketBatch', 'Link', 'Netns', 'socketFromFd'];
+      console.log(names.every((name) => esm[name] !== undefined && esm[name] === tunsock[name]), esm.constants.MSG_TRUNC);
+    })`;
+    expect(run(program)).toEqual({ ...ENDED, output: 'true 32' });
+  });
+
+  it('can be imported where it does not work, and says so when used', () => {
+    const program = `Object.defineProperty(process, 'platform', { value: 'darwin' });
+      const { TunSocket } = require(process.argv[1]);
+      try { TunSocket.open(); } catch (error) { console.log(error.code, error.message); }`;
+    const { stdout } = spawnSync(process.execPath, ['-e', program, process.cwd()], { encoding: 'utf8' });
+    expect(stdout).toMatch(/^ERR_TUNSOCK_PLATFORM tunsock needs Linux/);
+  });
+});
