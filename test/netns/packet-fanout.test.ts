@@ -1,12 +1,13 @@
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { PacketBatch, PacketSocket, type PacketSocketOptions } from '../../dist';
+import { constants, PacketBatch, PacketSocket, type PacketSocketOptions } from '../../dist';
 import { frame, type Pair, vethPair } from '../helpers/pair';
 
 const dist = join(__dirname, '../../dist');
 const TEST = 0x88b5;
-const PACKETS = 300;
+/** They fit the queue that a socket has where net.core.rmem_max is small. */
+const PACKETS = 150;
 
 let pair: Pair;
 beforeEach(() => {
@@ -18,13 +19,13 @@ type Fanout = NonNullable<PacketSocketOptions['fanout']>;
 const open = (fanout: Fanout, options: Partial<PacketSocketOptions> = {}) =>
   PacketSocket.open({ interface: 'v0', netns: pair.near, protocol: TEST, fanout, ...options });
 
-/** The numbered packets are in `batch`; sends them all from the far end. */
+/** Sends numbered packets from the far end. */
 function sendAll(): void {
   using far = PacketSocket.open({ interface: 'v1', netns: pair.far, protocol: 0 });
   const batch = new PacketBatch({ capacity: PACKETS, packetSize: 64 });
   for (let i = 0; i < PACKETS; i++) {
     const payload = Buffer.alloc(50);
-    payload.writeUInt16BE(i);
+    payload.writeUInt16BE(i * 4);
     batch.push(frame(TEST, payload));
   }
   for (let sent = 0; sent < PACKETS; ) sent += far.sendmmsg(batch, 0, sent);
@@ -32,8 +33,8 @@ function sendAll(): void {
 
 function numbersIn(socket: PacketSocket): number[] {
   const batch = new PacketBatch({ capacity: PACKETS * 2, packetSize: 64 });
-  socket.recvmmsg(batch, 0x40);
-  return [...batch].map((packet) => packet.readUInt16BE(14));
+  socket.recvmmsg(batch, constants.MSG_DONTWAIT);
+  return [...batch].map((packet) => packet.readUInt16BE(14) / 4);
 }
 
 const all = Array.from({ length: PACKETS }, (_, i) => i);
@@ -84,11 +85,11 @@ describe('a fanout group', () => {
   });
 
   it('joins with a filter of its own', () => {
-    // Those whose number is 256 or more: the first byte of the payload is not 0.
+    // Those whose number is 64 or more: the first byte of the payload is not 0.
     const filter = '4\n48 0 0 14\n21 1 0 0\n6 0 0 65535\n6 0 0 0';
     using a = open({ group: 6, mode: 'lb' }, { filter });
     sendAll();
-    expect(numbersIn(a)).toEqual(all.slice(256));
+    expect(numbersIn(a)).toEqual(all.slice(64));
   });
 });
 
@@ -101,7 +102,7 @@ it('Workers share the packets of an interface, each in its own thread', async ()
       interface: 'v0', netns, protocol: ${TEST}, fanout: { group: 9, mode: 'lb' },
     });
     netns.close();
-    socket.on('message', (packet) => parentPort.postMessage(packet.readUInt16BE(14)));
+    socket.on('message', (packet) => parentPort.postMessage(packet.readUInt16BE(14) / 4));
     parentPort.once('message', () => socket.close());
     socket.once('listening', () => parentPort.postMessage('ready'));`;
   const shares: number[][] = [[], [], []];
@@ -114,12 +115,12 @@ it('Workers share the packets of an interface, each in its own thread', async ()
     Promise.all(workers.map((worker) => new Promise((resolve) => worker.once('message', resolve)))),
   ]);
   const received = new Promise<void>((resolve) => {
-    workers.forEach((worker, i) =>
+    for (const [i, worker] of workers.entries()) {
       worker.on('message', (number: number) => {
         shares[i]?.push(number);
         if (shares.flat().length === PACKETS) resolve();
-      }),
-    );
+      });
+    }
   });
   sendAll();
   await Promise.race([failed, received]);
