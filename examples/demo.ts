@@ -6,8 +6,8 @@ import { spawn, spawnSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { constants, TunSocket } from 'tunsock';
-import { describePacket, echoReply, layoutOf, udpPacket } from './icmp';
 import { enterOwnNamespace } from './own-namespace';
+import { describePacket, echoReply, layoutOf, udpPacket } from './packets';
 
 const HOST = { v4: '10.0.0.1', v6: 'fd00::1' };
 const PEER = { v4: '10.0.0.2', v6: 'fd00::2' };
