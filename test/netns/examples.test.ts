@@ -10,6 +10,21 @@ beforeAll(() => {
 });
 
 describe('examples', () => {
+  it('inject gets the answers on a tun, a tap, and packet sockets', () => {
+    const { status, stdout } = spawnSync(process.execPath, [join(compiled, 'inject.js')], {
+      encoding: 'utf8',
+    });
+    expect(stdout.match(/the port is open/g)).toHaveLength(4);
+    expect(stdout.match(/ARP: sent 42 bytes; answer 42 bytes/g)).toHaveLength(2);
+    expect(status).toBe(0);
+  });
+
+  it('two Workers talk by ordinary sockets through a router of tunsock', () => {
+    const { status, stdout } = spawnSync(process.execPath, [join(compiled, 'lab.js')], { encoding: 'utf8' });
+    expect(stdout).toContain("alice hears { tcp: 'hello, bob', udp: 'hello, bob', peer: '10.0.2.2' }");
+    expect(status).toBe(0);
+  });
+
   it('the demo passes all that it shows', () => {
     const { status, stdout } = spawnSync(process.execPath, [join(compiled, 'demo.js')], { encoding: 'utf8' });
     expect(stdout).toContain('4 of 4 worked');
