@@ -1,8 +1,11 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 const results = process.env.TUNSOCK_TEST_RESULTS;
 
 export default defineConfig({
+  // Examples import the package by its name, as users do.
+  resolve: { alias: { tunsock: fileURLToPath(new URL('./dist/index.js', import.meta.url)) } },
   test: {
     include: ['test/**/*.test.ts'],
     // A process for each file: its threads can change their namespace.

@@ -38,6 +38,8 @@ const PEER_MAC = '02:00:00:00:00:02';
 /** Of the host's servers. */
 const PORT = 7;
 const TIMEOUT_MS = 5000;
+/** Of netdevice(7). */
+const IFF_RUNNING = 0x40;
 
 /** The interface of the host. */
 export const HOST_INTERFACE = 'host0';
@@ -83,9 +85,20 @@ function cable(): Netns {
     address: NETWORK,
     up: true,
   });
-  beyond.run(() => Link.get('wire0').up());
+  const end = beyond.run(() => Link.get('wire0'));
+  end.up();
+  waitUntilRunning(link);
+  waitUntilRunning(end);
   link.addNeighbour('10.0.0.2', PEER_MAC);
   return beyond;
+}
+
+/** The ends of a cable come to life a moment after they are brought up; what is sent before that is lost. */
+function waitUntilRunning(link: Link): void {
+  const deadline = Date.now() + TIMEOUT_MS;
+  while ((link.flags & IFF_RUNNING) === 0) {
+    if (Date.now() > deadline) throw new Error(`${link.name} has no carrier`);
+  }
 }
 
 /** A packet that was injected, and what came back. */
@@ -127,7 +140,7 @@ export async function inject(socket: MessageSocket, ethernet: boolean): Promise<
   await exchange('UDP', framed(udpPacket(from, to, Buffer.from('datagram'))), isFromHost(UDP));
   await exchange('TCP', framed(tcpPacket(from, to, SYN, 1000)), isFromHost(TCP));
   // The host need not wait for the rest of a connection.
-  socket.send(framed(tcpPacket(from, to, RST, 1001)));
+  socket.sendmsg(framed(tcpPacket(from, to, RST, 1001)));
   return exchanges;
 }
 

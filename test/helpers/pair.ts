@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { Link, Netns } from '../../dist';
+import { ethernetFrame } from './packets';
 
 /** Two interfaces with a cable between, each in a namespace of its own, both up and silent. */
 export interface Pair {
@@ -14,6 +15,18 @@ export interface Pair {
 
 export const NEAR_MAC = '02:00:00:00:00:01';
 export const FAR_MAC = '02:00:00:00:00:02';
+
+/**
+ * Waits until a link that was brought up carries packets, which is a moment later: until then the kernel drops them
+ * (net/core/link_watch.c).
+ */
+export function untilRunning(link: Link): void {
+  const IFF_RUNNING = 0x40;
+  const deadline = Date.now() + 10_000;
+  while ((link.flags & IFF_RUNNING) === 0) {
+    if (Date.now() > deadline) throw new Error(`${link.name} is not running`);
+  }
+}
 
 export function vethPair(): Pair {
   const near = Netns.create();
@@ -30,6 +43,8 @@ export function vethPair(): Pair {
   farLink.mac = FAR_MAC;
   nearLink.up();
   farLink.up();
+  untilRunning(nearLink);
+  untilRunning(farLink);
   return {
     near,
     far,
@@ -42,13 +57,11 @@ export function vethPair(): Pair {
   };
 }
 
-export function macBytes(mac: string): Buffer {
+function macBytes(mac: string): Buffer {
   return Buffer.from(mac.replaceAll(':', ''), 'hex');
 }
 
 /** An Ethernet frame from v1 to v0, unless other addresses are given. */
 export function frame(protocol: number, payload: Buffer, to = NEAR_MAC, from = FAR_MAC): Buffer {
-  const type = Buffer.alloc(2);
-  type.writeUInt16BE(protocol);
-  return Buffer.concat([macBytes(to), macBytes(from), type, payload]);
+  return ethernetFrame(macBytes(to), macBytes(from), protocol, payload);
 }

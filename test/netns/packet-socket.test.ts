@@ -14,7 +14,7 @@ import {
   socketFromFd,
   TunSocket,
 } from '../../dist';
-import { FAR_MAC, frame, NEAR_MAC, type Pair, vethPair } from '../helpers/pair';
+import { FAR_MAC, frame, NEAR_MAC, type Pair, untilRunning, vethPair } from '../helpers/pair';
 
 const { MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, MSG_ERRQUEUE } = constants;
 const dist = join(__dirname, '../../dist');
@@ -332,6 +332,7 @@ describe('events', () => {
       expect.objectContaining({ code: 'ENETDOWN', syscall: 'sendmsg', interface: 'v0' }),
     );
     pair.nearLink.up();
+    for (const link of [pair.nearLink, pair.farLink]) untilRunning(link);
     const message = once(a, 'message');
     b.sendmsg(text('back'));
     expect((await message)[0]).toEqual(text('back'));
@@ -345,6 +346,7 @@ describe('events', () => {
     expect(() => a.recvmsg(room())).toThrow(expect.objectContaining({ code: 'ENETDOWN' }));
     expect(() => a.recvmsg(room(), MSG_DONTWAIT)).toThrow(empty);
     pair.nearLink.up();
+    for (const link of [pair.nearLink, pair.farLink]) untilRunning(link);
     far().sendmsg(text('back'));
     expect(a.recvmsg(room()).bytes).toBe(64);
   });
@@ -354,6 +356,7 @@ describe('events', () => {
     const a = near();
     expect(() => a.recvmsg(room(), MSG_DONTWAIT)).toThrow(empty);
     pair.nearLink.up();
+    for (const link of [pair.nearLink, pair.farLink]) untilRunning(link);
     far().sendmsg(text('up'));
     expect(a.recvmsg(room()).bytes).toBe(64);
   });
