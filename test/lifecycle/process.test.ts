@@ -100,21 +100,20 @@ describe('a program', () => {
 describe('Workers', () => {
   it('open sockets side by side, and end with them open', () => {
     const program = `const { Worker } = require('worker_threads');
-      const code = \`const { TunSocket } = require(process.argv[1]);
-        const tun = TunSocket.open({ name: 'w%d' }).on('message', () => {});
-        require('worker_threads').parentPort.postMessage(tun.name);
-        setTimeout(() => process.exit(), 100);\`;
+      const code = \`const { parentPort } = require('worker_threads');
+        const tun = require(process.cwd()).TunSocket.open({ name: 'w%d' }).on('message', () => {});
+        parentPort.on('message', () => process.exit());
+        parentPort.postMessage(tun.name);\`;
+      const workers = Array.from({ length: 6 }, () => new Worker(code, { eval: true }));
       const names = new Set();
       let ended = 0;
-      for (let n = 0; n < 6; n++) {
-        const worker = new Worker(code, { eval: true, argv: [], execArgv: [] , workerData: null });
-        worker.on('message', (name) => names.add(name)).on('error', (error) => console.log(error)).on('exit', () => {
+      for (const worker of workers) {
+        worker.on('error', (error) => console.log(error)).on('message', (name) => {
+          if (names.add(name).size === 6) for (const each of workers) each.postMessage('end');
+        }).on('exit', () => {
           if (++ended === 6) console.log(names.size, Link.list().length);
         });
-      }`.replace(
-      'require(process.argv[1]);\n        const tun',
-      'require(process.cwd());\n        const tun',
-    );
+      }`;
     expect(run(program)).toEqual({ ...ENDED, output: '6 1' });
   });
 

@@ -72,8 +72,8 @@ describe('options', () => {
     TunSocket.open({
       name: 'stays',
       persist: true,
-      owner: 1000,
-      group: 1000,
+      owner: userInfo().uid,
+      group: userInfo().gid,
       address: '10.6.0.1/24',
     }).close();
     expect(Link.get('stays').isUp).toBe(true);
