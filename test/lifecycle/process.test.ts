@@ -119,7 +119,7 @@ describe('Workers', () => {
 
   it('that block in recvmsg can be terminated', () => {
     const program = `const { Worker } = require('worker_threads');
-      const worker = new Worker(\`const tun = require(process.cwd()).TunSocket.open();
+      const worker = new Worker(\`const tun = require(process.cwd()).TunSocket.open({ up: false });
         require('worker_threads').parentPort.postMessage('blocking');
         tun.recvmsg(Buffer.alloc(10));\`, { eval: true });
       worker.on('message', async () => { console.log(await worker.terminate(), Link.list().length); });`;
