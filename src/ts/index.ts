@@ -1,5 +1,7 @@
-export { Link } from './host/link';
-export { Netns } from './host/netns';
+export type { Route } from './host/cidr';
+export { Link, type LinkCounters, type Neighbour } from './host/link';
+export type { LinkOptions } from './host/link-options';
+export { Netns, type NetnsOptions } from './host/netns';
 export type { BpfInstruction } from './socket/bpf';
 export { MessageSocket, type MessageSocketEvents } from './socket/message-socket';
 export { PacketBatch, type PacketBatchOptions } from './socket/packet-batch';
