@@ -1,6 +1,6 @@
 export type { Route } from './host/cidr';
 export { Link, type LinkCounters, type Neighbour } from './host/link';
-export type { LinkOptions } from './host/link-options';
+export type { LinkOptions, VethPeer } from './host/link-options';
 export { Netns, type NetnsOptions } from './host/netns';
 export type { BpfInstruction } from './socket/bpf';
 export { MessageSocket, type MessageSocketEvents } from './socket/message-socket';
