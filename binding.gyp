@@ -9,6 +9,8 @@
           'src/native/binding/netns_binding.cc',
           'src/native/core/host/netns.cc',
           'src/native/core/host/rtnetlink.cc',
+          'src/native/core/offload/checksum.cc',
+          'src/native/core/offload/gso_split.cc',
         ],
         'include_dirs': ['src/native', '<!(node -p "require(\'node-addon-api\').include_dir")'],
         'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NAPI_DISABLE_CPP_EXCEPTIONS'],
