@@ -12,10 +12,6 @@ namespace tunsock {
 /// Adds `size` bytes to `sum`. Where pieces are summed one by one, all but the last must be of even size.
 uint64_t InternetSum(const uint8_t* bytes, size_t size, uint64_t sum = 0);
 
-/// What TCP and UDP prefix to their checksum, without the length: addresses (of 4 bytes or of 16) and
-/// protocol.
-uint64_t PseudoHeaderSum(const uint8_t* addresses, size_t address_size, uint8_t protocol);
-
 /// The term for a length or any other 16-bit number, given in host order.
 uint64_t SumOfWord(uint16_t value);
 

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "core/offload/byte_order.h"
 #include "core/offload/checksum.h"
 
 namespace tunsock {
@@ -98,7 +99,6 @@ int GsoSplitter::BeginSegments(const VirtioNetHdr& header) {
   header_size_ = position_ = view_.header_size();
   end_ = view_.size;
   segment_size_ = header.gso_size;
-  pseudo_sum_ = PseudoHeaderSum(packet_ + view_.addresses(), view_.address_size(), view_.protocol);
   if (view_.version == 4) ip_id_ = LoadBe16(ip + kIp4Id);
   if (view_.is_tcp()) {
     sequence_ = LoadBe32(l4 + kTcpSequence);
@@ -108,32 +108,19 @@ int GsoSplitter::BeginSegments(const VirtioNetHdr& header) {
 }
 
 void GsoSplitter::RewriteHeader(size_t payload, bool last) {
-  uint8_t* ip = packet_ + view_.ip_offset;
   uint8_t* l4 = packet_ + view_.l4_offset;
-  const size_t ip_size = header_size_ - view_.ip_offset + payload;
-  const auto l4_size = static_cast<uint16_t>(view_.l4_header + payload);
-
-  if (view_.version == 4) {
-    StoreBe16(ip + kIp4TotalLength, static_cast<uint16_t>(ip_size));
-    StoreBe16(ip + kIp4Id, ip_id_++);
-    StoreWord(ip + kIp4Checksum, 0);
-    StoreWord(ip + kIp4Checksum, FinishSum(InternetSum(ip, view_.l4_offset - view_.ip_offset)));
-  } else {
-    StoreBe16(ip + kIp6PayloadLength, static_cast<uint16_t>(ip_size - kIp6Header));
-  }
-
+  if (view_.version == 4) StoreBe16(packet_ + view_.ip_offset + kIp4Id, ip_id_++);
+  SetPayloadSize(packet_, view_, payload);
   if (view_.is_tcp()) {
     StoreBe32(l4 + kTcpSequence, sequence_);
     sequence_ += static_cast<uint32_t>(payload);
     l4[kTcpFlags] = last ? tcp_flags_ : tcp_flags_ & static_cast<uint8_t>(~(kTcpFin | kTcpPsh));
     tcp_flags_ &= static_cast<uint8_t>(~kTcpCwr);  // answers one ECE once: the first segment carries it
-  } else {
-    StoreBe16(l4 + kUdpLength, l4_size);
   }
 
   uint8_t* field = packet_ + view_.checksum_offset();
-  StoreWord(field, 0);
-  uint64_t sum = pseudo_sum_ + SumOfWord(l4_size);
+  StoreWord<uint16_t>(field, 0);
+  uint64_t sum = PseudoHeaderSum(packet_, view_, view_.l4_header + payload);
   sum = InternetSum(l4, view_.l4_header, sum);
   const uint16_t checksum = FinishSum(InternetSum(packet_ + position_, payload, sum));
   StoreWord(field, checksum == 0 && !view_.is_tcp() ? kZeroChecksum : checksum);

@@ -65,7 +65,6 @@ class GsoSplitter {
   size_t segment_size_ = 0;
   size_t position_ = 0;  // of the payload that comes next
   size_t end_ = 0;
-  uint64_t pseudo_sum_ = 0;
   uint32_t sequence_ = 0;
   uint16_t ip_id_ = 0;
   uint8_t tcp_flags_ = 0;

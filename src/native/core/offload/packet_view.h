@@ -5,8 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/offload/byte_order.h"
-
 namespace tunsock {
 
 /// What a packet starts with: its IP header (tun), or an Ethernet header with up to two VLAN tags (tap).
@@ -59,6 +57,7 @@ struct PacketView {
   bool fragment = false;   // one of several (an atomic IPv6 fragment counts as one)
   bool extended = false;   // has IPv4 options or IPv6 extension headers
 
+  [[nodiscard]] size_t ip_header() const { return l4_offset - ip_offset; }
   [[nodiscard]] size_t header_size() const { return l4_offset + l4_header; }
   [[nodiscard]] size_t payload_size() const { return ip_offset + ip_size - header_size(); }
   [[nodiscard]] size_t l4_size() const { return ip_offset + ip_size - l4_offset; }
@@ -73,81 +72,27 @@ struct PacketView {
   [[nodiscard]] bool exact() const { return ip_offset + ip_size == size; }
 
   /// False where the packet is not one whole, well-formed IP packet; the view is then not to be used.
-  bool Parse(const uint8_t* packet, size_t packet_size, Framing framing) {
-    *this = PacketView();
-    size = packet_size;
-    if (framing == Framing::kEthernet && !SkipLinkHeader(packet)) return false;
-    if (size <= ip_offset) return false;
-    version = packet[ip_offset] >> 4;
-    const bool valid = version == 4 ? ParseIp4(packet) : version == 6 && ParseIp6(packet);
-    if (valid && !fragment) MeasureL4Header(packet);
-    return valid;
-  }
+  bool Parse(const uint8_t* packet, size_t packet_size, Framing framing);
 
  private:
-  bool SkipLinkHeader(const uint8_t* packet) {
-    constexpr uint16_t kVlan = 0x8100;
-    constexpr uint16_t kServiceVlan = 0x88a8;
-    size_t type_at = 12;
-    for (size_t tags = 0;; tags++) {
-      if (size < type_at + 2) return false;
-      const uint16_t type = LoadBe16(packet + type_at);
-      if ((type != kVlan && type != kServiceVlan) || tags == 2) break;
-      type_at += 4;
-    }
-    const uint16_t type = LoadBe16(packet + type_at);
-    ip_offset = static_cast<uint16_t>(type_at + 2);
-    if (size <= ip_offset) return false;
-    const uint8_t nibble = packet[ip_offset] >> 4;
-    return (type == 0x0800 && nibble == 4) || (type == 0x86dd && nibble == 6);
-  }
-
-  bool ParseIp4(const uint8_t* packet) {
-    const uint8_t* ip = packet + ip_offset;
-    const size_t room = size - ip_offset;
-    if (room < kIp4Header) return false;
-    const size_t header = static_cast<size_t>(ip[0] & 15) * 4;
-    ip_size = LoadBe16(ip + kIp4TotalLength);
-    if (header < kIp4Header || ip_size < header || ip_size > room) return false;
-    l4_offset = static_cast<uint16_t>(ip_offset + header);
-    protocol = ip[9];
-    fragment = (LoadBe16(ip + kIp4Fragment) & 0x3fff) != 0;
-    extended = header > kIp4Header;
-    return true;
-  }
-
-  /// Walks hop-by-hop and destination options (RFC 8200), which leave the pseudo header as it is. Any other
-  /// extension header ends the walk and counts as the protocol.
-  bool ParseIp6(const uint8_t* packet) {
-    const uint8_t* ip = packet + ip_offset;
-    const size_t room = size - ip_offset;
-    if (room < kIp6Header) return false;
-    ip_size = kIp6Header + LoadBe16(ip + kIp6PayloadLength);
-    if (ip_size > room) return false;
-    size_t header = kIp6Header;
-    protocol = ip[6];
-    while (protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_DSTOPTS) {
-      if (ip_size < header + 8) return false;
-      protocol = ip[header];
-      header += (static_cast<size_t>(ip[header + 1]) + 1) * 8;
-      if (ip_size < header || header > UINT16_MAX - kMaxLinkHeader) return false;
-    }
-    l4_offset = static_cast<uint16_t>(ip_offset + header);
-    fragment = protocol == IPPROTO_FRAGMENT;
-    extended = header > kIp6Header || fragment;
-    return true;
-  }
-
-  void MeasureL4Header(const uint8_t* packet) {
-    constexpr size_t kMinTcpHeader = 20;
-    const size_t room = l4_size();
-    if (is_tcp() && room >= kMinTcpHeader) {
-      const size_t header = static_cast<size_t>(packet[l4_offset + kTcpOffset] >> 4) * 4;
-      if (header >= kMinTcpHeader && header <= room) l4_header = static_cast<uint8_t>(header);
-    } else if (protocol == IPPROTO_UDP && room >= kUdpHeader) {
-      l4_header = kUdpHeader;
-    }
-  }
+  bool SkipLinkHeader(const uint8_t* packet);
+  bool ParseIp4(const uint8_t* packet);
+  bool ParseIp6(const uint8_t* packet);
+  void MeasureL4Header(const uint8_t* packet);
 };
+
+/// The following take headers that `view` was parsed from, TCP or UDP.
+
+/// The sum of TCP's and UDP's pseudo header for an `l4_size` that may differ from the view's.
+uint64_t PseudoHeaderSum(const uint8_t* packet, const PacketView& view, size_t l4_size);
+
+/// Makes the headers those of a packet with `payload` bytes behind them: IP and UDP lengths and the IPv4
+/// header's checksum, but not the transport checksum. The sum of headers and payload is an IP packet's, so at
+/// most 65535.
+void SetPayloadSize(uint8_t* packet, const PacketView& view, size_t payload);
+
+/// Whether the IPv4 header's checksum and the transport's are right. The transport's covers what the IP
+/// header counts, so that Ethernet padding stays out.
+bool ChecksumsRight(const uint8_t* packet, const PacketView& view);
 
 }  // namespace tunsock
