@@ -78,7 +78,8 @@ bool Mergeable(const uint8_t* packet, const PacketView& view) {
 }  // namespace
 
 void GroTable::Clear() {
-  if (buckets_used_) buckets_.fill(kNone);
+  static_assert(kNone == UINT16_MAX, "every byte of an empty bucket is 0xff");
+  if (buckets_used_) std::memset(buckets_.data(), 0xff, sizeof buckets_);
   buckets_used_ = false;
   packet_count_ = group_count_ = barrier_ = 0;
 }
