@@ -148,6 +148,7 @@ void TestOneChanged() {
       {"a wrong TCP checksum", true, 6, alone, same, [](Bytes& b) { b[56] ^= 1; }},
       {"a wrong IPv4 checksum", true, 4, alone, same, [](Bytes& b) { b[10] ^= 1; }},
       {"UDP length", false, 4, alone, same, [](Bytes& b) { b[25]--; }},
+      {"UDP length, with the checksum to it", false, 4, alone, same, [](Bytes& b) { b[25]--, b[27]++; }},
       {"padding", true, 4, alone, same, [](Bytes& b) { b.push_back(0); }},
       {"a cut packet", true, 4, alone, same, [](Bytes& b) { b.pop_back(); }},
       {"a cut TCP header", true, 4, alone, same, [](Bytes& b) { b.resize(30), b[2] = 0, b[3] = 30; }},
@@ -191,6 +192,18 @@ void TestFirstPacket() {
   Expect(table, packets, {{0}, {1}}, "the other form of 0, which segmentation would not give back");
 }
 
+void TestAllExtended() {
+  GroTable table(AllOf(Framing::kIp));
+  PacketSpec options;
+  options.ip_options = Bytes(4, 1);
+  Expect(table, BuildAll(FlowOf(options, 3, 100)), {{0}, {1}, {2}}, "IPv4 options on all");
+  PacketSpec extensions;
+  extensions.version = 6;
+  extensions.first_extension = IPPROTO_HOPOPTS;
+  extensions.extension_headers = {IPPROTO_TCP, 0, 1, 4, 0, 0, 0, 0};
+  Expect(table, BuildAll(FlowOf(extensions, 3, 100)), {{0}, {1}, {2}}, "an extension header on all");
+}
+
 /// Another Ethernet or VLAN header keeps packets apart, and in order.
 void TestLinkHeader() {
   PacketSpec spec;
@@ -202,6 +215,13 @@ void TestLinkHeader() {
   packets[2][15] ^= 1;
   packets[2][0] ^= 4;
   Expect(table, packets, {{0, 1}, {2}, {3}}, "another MAC address");
+
+  PacketSpec bare;
+  bare.tcp = false;
+  bare.vlan_tags = 0;
+  std::vector<PacketSpec> specs = FlowOf(bare, 3, 1);
+  specs[1].vlan_tags = 2;
+  Expect(table, BuildAll(specs), {{0}, {1}, {2}}, "VLAN tags on one");
 }
 
 void TestFlows() {
@@ -269,13 +289,15 @@ void TestLimits() {
   // 45 * 1456 + 40 bytes of header are 65560.
   Expect(table, BuildAll(FlowOf(PacketSpec(), 90, 1456)), Slices(90, 44), "65535 bytes");
   Expect(table, BuildAll(FlowOf(PacketSpec(), 6, 13099)), Slices(6, 5), "65535 bytes to the last");
-  Expect(table, BuildAll(FlowOf(PacketSpec(), 6, 13100)), Slices(6, 4), "one byte too many");
+  Expect(table, BuildAll(FlowOf(PacketSpec(), 8, 8187)), Slices(8, 7), "one byte too many");
 
   std::vector<PacketSpec> specs;
   for (uint16_t i = 0; i < GroTable::kMaxPackets; i++) {
     PacketSpec spec;
+    spec.tcp = false;
+    spec.version = i % 2 == 0 ? 4 : 6;
     spec.source_port = i;
-    spec.payload = Pattern(10);
+    spec.payload = Pattern(1);
     specs.push_back(spec);
   }
   Expect(table, BuildAll(specs), Slices(256, 1), "as many flows as packets");
@@ -295,6 +317,7 @@ void TestGroTable() {
   TestMergedBytes();
   TestOneChanged();
   TestFirstPacket();
+  TestAllExtended();
   TestLinkHeader();
   TestFlows();
   TestOptions();

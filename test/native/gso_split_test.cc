@@ -195,6 +195,7 @@ void TestSinglePackets() {
     const size_t field = spec.l4_at() + (spec.tcp ? 16 : 6);
     zero[field] = zero[field + 1] = 0xff;  // as skb_checksum_help() has it, TCP too
     ExpectSingle(spec.BuildPartial(), spec.Header(0), spec.framing(), zero, "completed to zero " + name);
+    ExpectSingle(spec.BuildPartial(), spec.Header(77), spec.framing(), zero, "one segment, to zero " + name);
   }
   const Bytes garbage = Pattern(40);
   ExpectSingle(garbage, VirtioNetHdr(), Framing::kEthernet, garbage, "what is no IP packet");

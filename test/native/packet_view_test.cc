@@ -1,5 +1,6 @@
 #include "core/offload/packet_view.h"
 
+#include <algorithm>
 #include <functional>
 
 #include "check.h"
@@ -114,6 +115,21 @@ void TestOptionsAndEthernet() {
       IPPROTO_DSTOPTS, 0, 1, 4, 0, 0, 0, 0, IPPROTO_TCP, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
   CHECK(Parse(extensions.Build(), Framing::kIp, view) && view.extended, "IPv6 extension headers");
   CHECK(view.l4_offset == 64 && view.l4_header == 20 && view.is_tcp(), "what is behind extension headers");
+
+  // Destination options, one header after another, as far as a payload length reaches; then TCP.
+  Bytes endless = extensions.Build();
+  endless.resize(40);
+  endless[6] = IPPROTO_DSTOPTS;
+  endless[4] = 0xff, endless[5] = 0xf8;
+  for (size_t left = 0xfff8; left > 0;) {
+    const size_t step = std::min<size_t>(left, 2048);
+    left -= step;
+    Bytes header(step);
+    header[0] = static_cast<uint8_t>(left > 0 ? int{IPPROTO_DSTOPTS} : int{IPPROTO_TCP});
+    header[1] = static_cast<uint8_t>(step / 8 - 1);
+    endless.insert(endless.end(), header.begin(), header.end());
+  }
+  CHECK(!Parse(endless, Framing::kIp, view), "extension headers beyond what an offset holds");
 
   PacketSpec frame;
   frame.vlan_tags = 2;

@@ -131,7 +131,7 @@ uint16_t& GroTable::LatestRun(const uint8_t* packet, const PacketView& view) {
 bool GroTable::Continues(size_t index, const uint8_t* packet, const PacketView& view) const {
   const Run& run = runs_[index];
   if (index < barrier_ || run.state == State::kClosed) return false;
-  if (view.header_size() != run.view.header_size() || view.ip_offset != run.view.ip_offset) return false;
+  if (view.ip_offset != run.view.ip_offset) return false;  // from here on, offsets hold for both packets
   if (view.payload_size() > run.segment_size) return false;
   if (view.header_size() - view.ip_offset + run.payload + view.payload_size() > kMaxIpSize) return false;
   if (!view.is_tcp() && run.count == kMaxUdpSegments) return false;
