@@ -4,19 +4,20 @@
 
 namespace tunsock {
 
-// Four accumulators of 32-bit words in plain C++: 1448 bytes in 24 ns where add-with-carry takes 48 and AVX2
-// takes 15 (bench/offload_costs.cc). Ten nanoseconds of a packet's 600 don't pay for a second code path.
+// Eight sums of 32-bit words side by side, in plain C++: 1448 bytes in 25 ns where add-with-carry takes 48
+// and AVX2 takes 15 (bench/offload_costs.cc). Ten nanoseconds of a packet's 600 don't pay for a second code
+// path. With four, g++'s loop took 22 or 44 ns depending on the address it was linked at.
 uint64_t InternetSum(const uint8_t* bytes, size_t size, uint64_t sum) {
-  uint64_t lanes[4] = {0, 0, 0, 0};
-  while (size >= 32) {
-    for (size_t lane = 0; lane < 4; lane++) {
+  uint64_t lanes[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+  while (size >= 64) {
+    for (size_t lane = 0; lane < 8; lane++) {
       const auto word = LoadWord<uint64_t>(bytes + 8 * lane);
       lanes[lane] += (word & 0xffffffff) + (word >> 32);
     }
-    bytes += 32;
-    size -= 32;
+    bytes += 64;
+    size -= 64;
   }
-  sum += lanes[0] + lanes[1] + lanes[2] + lanes[3];
+  for (const uint64_t lane : lanes) sum += lane;
   while (size >= 4) {
     sum += LoadWord<uint32_t>(bytes);
     bytes += 4;
