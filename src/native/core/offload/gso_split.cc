@@ -1,0 +1,140 @@
+#include "core/offload/gso_split.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "core/offload/byte_order.h"
+#include "core/offload/checksum.h"
+
+namespace tunsock {
+
+namespace {
+
+constexpr uint16_t kZeroChecksum = 0xffff;  // how a finished checksum of 0 is written where 0 means "none"
+
+void StoreWord(uint8_t* to, uint16_t word) {
+  std::memcpy(to, &word, sizeof word);
+}
+
+/// Whether `header` describes the superpacket that `view` found.
+bool Describes(const VirtioNetHdr& header, const PacketView& view) {
+  if (view.l4_header == 0 || !view.exact() || header.gso_size == 0) return false;
+  if (header.needs_checksum() &&
+      (header.csum_start != view.l4_offset || header.csum_offset != view.checksum_in_l4())) {
+    return false;
+  }
+  switch (header.gso_type) {
+    case kVnetGsoTcp4:
+    case kVnetGsoTcp4 | kVnetGsoEcn:
+      return view.is_tcp() && view.version == 4;
+    case kVnetGsoTcp6:
+    case kVnetGsoTcp6 | kVnetGsoEcn:
+      return view.is_tcp() && view.version == 6;
+    case kVnetGsoUdpL4:
+      return !view.is_tcp() && header.needs_checksum();
+    default:
+      return false;
+  }
+}
+
+/// Fills one buffer after another, and drops what none has room for.
+class Scatter {
+ public:
+  Scatter(const iovec* to, int count) : to_(to), left_(count) {}
+
+  void Put(const uint8_t* from, size_t size) {
+    while (size > 0 && left_ > 0) {
+      const size_t step = std::min(size, to_->iov_len - used_);
+      if (step > 0) std::memcpy(static_cast<uint8_t*>(to_->iov_base) + used_, from, step);
+      from += step;
+      size -= step;
+      used_ += step;
+      if (used_ == to_->iov_len) NextBuffer();
+    }
+  }
+
+ private:
+  void NextBuffer() {
+    to_++;
+    left_--;
+    used_ = 0;
+  }
+
+  const iovec* to_;
+  int left_;
+  size_t used_ = 0;
+};
+
+}  // namespace
+
+int CompleteChecksum(uint8_t* packet, size_t size, const VirtioNetHdr& header) {
+  if (!header.needs_checksum()) return 0;
+  const size_t start = header.csum_start;
+  const size_t field = start + header.csum_offset;
+  if (field + sizeof(uint16_t) > size) return -EINVAL;
+  const uint16_t checksum = FinishSum(InternetSum(packet + start, size - start));
+  StoreWord(packet + field, checksum == 0 ? kZeroChecksum : checksum);
+  return 0;
+}
+
+int GsoSplitter::Begin(uint8_t* packet, size_t size, const VirtioNetHdr& header, Framing framing) {
+  packet_ = packet;
+  position_ = end_ = header_size_ = 0;
+  if (size == 0) return -EINVAL;
+  if (header.gso_type != kVnetGsoNone) {
+    if (!view_.Parse(packet, size, framing) || !Describes(header, view_)) return -EINVAL;
+    if (view_.payload_size() > header.gso_size) return BeginSegments(header);
+  }
+  const int result = CompleteChecksum(packet, size, header);
+  if (result == 0) end_ = segment_size_ = size;
+  return result;
+}
+
+int GsoSplitter::BeginSegments(const VirtioNetHdr& header) {
+  const uint8_t* ip = packet_ + view_.ip_offset;
+  const uint8_t* l4 = packet_ + view_.l4_offset;
+  if (!view_.is_tcp() && LoadBe16(l4 + kUdpLength) != view_.l4_size()) return -EINVAL;
+
+  header_size_ = position_ = view_.header_size();
+  end_ = view_.size;
+  segment_size_ = header.gso_size;
+  if (view_.version == 4) ip_id_ = LoadBe16(ip + kIp4Id);
+  if (view_.is_tcp()) {
+    sequence_ = LoadBe32(l4 + kTcpSequence);
+    tcp_flags_ = l4[kTcpFlags];
+  }
+  return 0;
+}
+
+void GsoSplitter::RewriteHeader(size_t payload, bool last) {
+  uint8_t* l4 = packet_ + view_.l4_offset;
+  if (view_.version == 4) StoreBe16(packet_ + view_.ip_offset + kIp4Id, ip_id_++);
+  SetPayloadSize(packet_, view_, payload);
+  if (view_.is_tcp()) {
+    StoreBe32(l4 + kTcpSequence, sequence_);
+    sequence_ += static_cast<uint32_t>(payload);
+    l4[kTcpFlags] = last ? tcp_flags_ : tcp_flags_ & static_cast<uint8_t>(~(kTcpFin | kTcpPsh));
+    tcp_flags_ &= static_cast<uint8_t>(~kTcpCwr);  // answers one ECE once: the first segment carries it
+  }
+
+  uint8_t* field = packet_ + view_.checksum_offset();
+  StoreWord<uint16_t>(field, 0);
+  uint64_t sum = PseudoHeaderSum(packet_, view_, view_.l4_header + payload);
+  sum = InternetSum(l4, view_.l4_header, sum);
+  const uint16_t checksum = FinishSum(InternetSum(packet_ + position_, payload, sum));
+  StoreWord(field, checksum == 0 && !view_.is_tcp() ? kZeroChecksum : checksum);
+}
+
+size_t GsoSplitter::Next(const iovec* to, int count) {
+  if (done()) return 0;
+  const size_t payload = NextPayload();
+  if (header_size_ > 0) RewriteHeader(payload, position_ + payload == end_);
+  Scatter out(to, count);
+  out.Put(packet_, header_size_);
+  out.Put(packet_ + position_, payload);
+  position_ += payload;
+  return header_size_ + payload;
+}
+
+}  // namespace tunsock

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/offload/packet_view.h"
+#include "core/offload/virtio_net_hdr.h"
+
+namespace tunsock {
+
+/// Finishes, in place, the checksum of a packet that carries kVnetNeedsChecksum; does nothing to any other.
+/// As skb_checksum_help() in net/core/dev.c: summed to the packet's end, and 0 becomes 0xffff.
+/// 0, or -EINVAL where the field is not inside the packet.
+int CompleteChecksum(uint8_t* packet, size_t size, const VirtioNetHdr& header);
+
+/// Cuts a packet that was read behind a virtio header into the packets that it stands for: a superpacket as
+/// the kernel's own segmentation would (tcp_gso_segment, __udp_gso_segment, inet_gso_segment,
+/// ipv6_gso_segment), any other into itself, and always with finished checksums.
+///
+///     if (splitter.Begin(packet, size, header, framing) == 0)
+///       while (!splitter.done() && there_is_room) splitter.Next(slot, slot_size);
+///
+/// A cursor: whoever has room for k segments takes k, and the rest at another time. The packet's memory is
+/// the caller's and must stay in place until done(); its headers are rewritten in place for each segment, so
+/// only the splitter may read it meanwhile. Nothing is allocated and no memory outside the packet is touched,
+/// whatever the headers say.
+class GsoSplitter {
+ public:
+  /// Starts on a packet, and gives up whatever was left of the one before. -EINVAL, with the packet as it was
+  /// and nothing to take, where `header` and the packet's own headers don't fit together. `hdr_len` is not
+  /// looked at: it is a hint. A gso_type on a packet with no more payload than gso_size is ignored, as
+  /// virtio_net_hdr_to_skb() does.
+  int Begin(uint8_t* packet, size_t size, const VirtioNetHdr& header, Framing framing);
+
+  [[nodiscard]] bool done() const { return position_ == end_; }
+
+  /// Segments not yet taken.
+  [[nodiscard]] size_t remaining() const {
+    return done() ? 0 : (end_ - position_ + segment_size_ - 1) / segment_size_;
+  }
+
+  /// The true length of the segment that Next() will give; 0 when done().
+  [[nodiscard]] size_t next_size() const { return done() ? 0 : header_size_ + NextPayload(); }
+
+  /// Copies the next segment to `to` and moves on. As a receive call with MSG_TRUNC: returns the segment's
+  /// true length, and what there is no room for is gone. 0 when done().
+  size_t Next(const iovec* to, int count);
+  size_t Next(uint8_t* to, size_t room) {
+    const iovec one = {to, room};
+    return Next(&one, 1);
+  }
+
+ private:
+  int BeginSegments(const VirtioNetHdr& header);
+  [[nodiscard]] size_t NextPayload() const {
+    return segment_size_ < end_ - position_ ? segment_size_ : end_ - position_;
+  }
+  void RewriteHeader(size_t payload, bool last);
+
+  uint8_t* packet_ = nullptr;
+  PacketView view_;
+  size_t header_size_ = 0;  // repeated before each segment; 0 for a packet that is its own only segment
+  size_t segment_size_ = 0;
+  size_t position_ = 0;  // of the payload that comes next
+  size_t end_ = 0;
+  uint32_t sequence_ = 0;
+  uint16_t ip_id_ = 0;
+  uint8_t tcp_flags_ = 0;
+};
+
+}  // namespace tunsock

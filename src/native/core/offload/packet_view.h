@@ -1,0 +1,98 @@
+#pragma once
+
+#include <netinet/in.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tunsock {
+
+/// What a packet starts with: its IP header (tun), or an Ethernet header with up to two VLAN tags (tap).
+enum class Framing : uint8_t { kIp, kEthernet };
+
+constexpr size_t kMaxLinkHeader = 14 + 2 * 4;
+constexpr size_t kMaxTcpHeader = 60;
+constexpr size_t kUdpHeader = 8;
+
+/// Offsets of the fields that checksums, the IP header and TCP need, from the start of the header they are
+/// in.
+constexpr size_t kIp4TotalLength = 2;
+constexpr size_t kIp4Id = 4;
+constexpr size_t kIp4Fragment = 6;
+constexpr size_t kIp4Checksum = 10;
+constexpr size_t kIp4Addresses = 12;
+constexpr size_t kIp4Header = 20;
+constexpr size_t kIp6PayloadLength = 4;
+constexpr size_t kIp6Addresses = 8;
+constexpr size_t kIp6Header = 40;
+constexpr size_t kTcpSequence = 4;
+constexpr size_t kTcpOffset = 12;
+constexpr size_t kTcpFlags = 13;
+constexpr size_t kTcpChecksum = 16;
+constexpr size_t kUdpLength = 4;
+constexpr size_t kUdpChecksum = 6;
+
+/// Bits of the byte at kTcpFlags.
+enum TcpFlag : uint8_t {
+  kTcpFin = 0x01,
+  kTcpSyn = 0x02,
+  kTcpRst = 0x04,
+  kTcpPsh = 0x08,
+  kTcpAck = 0x10,
+  kTcpUrg = 0x20,
+  kTcpEce = 0x40,
+  kTcpCwr = 0x80,
+};
+
+/// Where things are in one packet. Every offset counts from the packet's first byte and lies inside the
+/// packet: `Parse` believes no length that it has not compared with the true one.
+struct PacketView {
+  size_t size = 0;         // the true length
+  size_t ip_size = 0;      // from the IP header on, as the IP header says; at most size - ip_offset
+  uint16_t ip_offset = 0;  // 0, or the length of the link header
+  uint16_t l4_offset = 0;  // behind IPv4 options and IPv6 extension headers
+  uint8_t version = 0;     // 4 or 6
+  uint8_t protocol = 0;    // of what is at l4_offset
+  uint8_t l4_header = 0;   // bytes of TCP or UDP header; 0: another protocol, cut, or a later fragment
+  bool fragment = false;   // one of several (an atomic IPv6 fragment counts as one)
+  bool extended = false;   // has IPv4 options or IPv6 extension headers
+
+  [[nodiscard]] size_t ip_header() const { return l4_offset - ip_offset; }
+  [[nodiscard]] size_t header_size() const { return l4_offset + l4_header; }
+  [[nodiscard]] size_t payload_size() const { return ip_offset + ip_size - header_size(); }
+  [[nodiscard]] size_t l4_size() const { return ip_offset + ip_size - l4_offset; }
+  [[nodiscard]] bool is_tcp() const { return protocol == IPPROTO_TCP; }
+  [[nodiscard]] size_t addresses() const {
+    return ip_offset + (version == 4 ? kIp4Addresses : kIp6Addresses);
+  }
+  [[nodiscard]] size_t address_size() const { return version == 4 ? 4 : 16; }
+  [[nodiscard]] size_t checksum_in_l4() const { return is_tcp() ? kTcpChecksum : kUdpChecksum; }
+  [[nodiscard]] size_t checksum_offset() const { return l4_offset + checksum_in_l4(); }
+  /// Nothing behind what the IP header counts: no Ethernet padding.
+  [[nodiscard]] bool exact() const { return ip_offset + ip_size == size; }
+
+  /// False where the packet is not one whole, well-formed IP packet; the view is then not to be used.
+  bool Parse(const uint8_t* packet, size_t packet_size, Framing framing);
+
+ private:
+  bool SkipLinkHeader(const uint8_t* packet);
+  bool ParseIp4(const uint8_t* packet);
+  bool ParseIp6(const uint8_t* packet);
+  void MeasureL4Header(const uint8_t* packet);
+};
+
+/// The following take headers that `view` was parsed from, TCP or UDP.
+
+/// The sum of TCP's and UDP's pseudo header for an `l4_size` that may differ from the view's.
+uint64_t PseudoHeaderSum(const uint8_t* packet, const PacketView& view, size_t l4_size);
+
+/// Makes the headers those of a packet with `payload` bytes behind them: IP and UDP lengths and the IPv4
+/// header's checksum, but not the transport checksum. The sum of headers and payload is an IP packet's, so at
+/// most 65535.
+void SetPayloadSize(uint8_t* packet, const PacketView& view, size_t payload);
+
+/// Whether the IPv4 header's checksum and the transport's are right. The transport's covers what the IP
+/// header counts, so that Ethernet padding stays out.
+bool ChecksumsRight(const uint8_t* packet, const PacketView& view);
+
+}  // namespace tunsock

@@ -1,0 +1,14 @@
+#include <cstdio>
+
+#include "check.h"
+#include "suites.h"
+
+int main() {
+  tunsock::test::TestChecksum();
+  tunsock::test::TestPacketView();
+  tunsock::test::TestGsoSplit();
+  tunsock::test::TestGroTable();
+  tunsock::test::TestRoundTrip();
+  std::printf("%zu checks passed\n", tunsock::test::checks_passed);
+  return 0;
+}
