@@ -4,6 +4,7 @@ export type { LinkOptions, VethPeer } from './host/link-options';
 export { Netns, type NetnsOptions } from './host/netns';
 export type { BpfInstruction } from './socket/bpf';
 export { MessageSocket, type MessageSocketEvents } from './socket/message-socket';
+export type { OffloadFallback } from './socket/offload';
 export { PacketBatch, type PacketBatchOptions } from './socket/packet-batch';
 export type { FanoutOptions, PacketSocketOptions } from './socket/packet-options';
 export { PacketSocket } from './socket/packet-socket';
@@ -18,10 +19,16 @@ export type {
   DirectionStats,
   LinkLayerInfo,
   MessageInfo,
+  OffloadFeature,
+  OffloadMode,
+  OffloadStats,
   PacketData,
   PacketDestination,
+  PacketOffload,
+  PacketSendOptions,
   PacketType,
   ReceivedMessage,
+  SendOptions,
   SocketStats,
   VlanTag,
 } from './support/types';

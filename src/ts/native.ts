@@ -31,7 +31,13 @@ export interface SocketHandle {
     timeoutMs: number,
     details: Uint32Array,
   ): number;
-  send(views: Uint8Array | readonly Uint8Array[], flags: number, timeoutMs: number): number;
+  /** `header` is a virtio header of 24 bytes, for a device that has them. */
+  send(
+    views: Uint8Array | readonly Uint8Array[],
+    flags: number,
+    timeoutMs: number,
+    header?: Uint8Array,
+  ): number;
   /** To a hardware address of 8 bytes at most; packet sockets only. `protocol` 0 is the socket's, or the packet's own. */
   sendTo(
     views: Uint8Array | readonly Uint8Array[],
@@ -57,6 +63,7 @@ export interface SocketHandle {
     end: number,
     flags: number,
     timeoutMs: number,
+    hasHeaders: boolean,
   ): number;
   /** Who hears events, and the packed batch that packets go to before NativeEvent.Readable. Both are held weakly. */
   listen(onEvent: (kind: NativeEvent, value: number) => void, inbox: ArrayBuffer, capacity: number): number;
@@ -65,7 +72,10 @@ export interface SocketHandle {
   /** READABLE | WRITABLE, at most `limit` packets a wake-up, and whether to hear of the interface. */
   watch(events: number, limit: number, link: boolean): number;
   setRef(ref: boolean): void;
-  /** Fills twelve counters: packets, bytes, truncated, would-block, errors, dropped; received first, then sent. */
+  /**
+   * Fills fourteen counters: packets, bytes, truncated, would-block, errors, dropped, of what was received and of what was sent; then
+   * superpackets that were received and sent.
+   */
   stats(counters: Float64Array): number;
   /** The error that the descriptor is in, or 0. */
   pendingError(): number;
@@ -75,6 +85,19 @@ export interface SocketHandle {
   /** A request that takes or gives an int, by name (core/device); what it gives, or 0. */
   control(request: string, value: number): number;
   setQueue(attached: boolean): number;
+  /**
+   * Switches virtio headers on or off and says what the device may hand over unfinished (TUN_F_*); `split` cuts and merges superpackets.
+   * Returns what is in force. Before the first packet.
+   */
+  setOffload(wanted: number, split: boolean, shared: boolean): number;
+  /** Bytes of virtio header before each packet of the descriptor; 0 for none. */
+  readonly virtioHeader: number;
+  /** Packets that were taken from the descriptor, and wait to be received where no poll sees them. */
+  readonly held: number;
+  /** Hands them out as a wake-up does. */
+  deliverHeld(): void;
+  /** Kinds of superpackets (TUN_F_*) that the kernel has refused, and that are not made any more. */
+  readonly refusedOffload: number;
   name(): string | number;
   /** A descriptor of the device's network namespace, which the caller owns. */
   networkNamespace(): number;
@@ -140,14 +163,22 @@ export interface NetnsHandle {
   close(): void;
 }
 
+/** What RTM_GETLINK tells of tun devices. */
+export interface TunData {
+  /** Whether struct tun_pi stands before each packet. */
+  packetInfo: boolean;
+  /** How many sockets have it. */
+  queues: number;
+}
+
 /** A link as RTM_GETLINK tells. */
 export interface LinkData {
   index: number;
   name: string;
   /** Empty for hardware and loopback. */
   type: string;
-  /** Of a tun device: whether struct tun_pi stands before each packet. */
-  tunPacketInfo?: boolean;
+  /** Of a tun device. */
+  tun?: TunData;
   flags: number;
   mtu: number;
   /** Empty where the link has none. */

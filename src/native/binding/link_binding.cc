@@ -46,7 +46,12 @@ Napi::Object LinkValue(Napi::Env env, const LinkInfo& link) {
   object.Set("index", link.index);
   object.Set("name", link.name);
   object.Set("type", link.kind);
-  if (link.tun_packet_info.has_value()) object.Set("tunPacketInfo", *link.tun_packet_info);
+  if (link.tun.has_value()) {
+    Napi::Object tun = Napi::Object::New(env);
+    tun.Set("packetInfo", link.tun->packet_info);
+    tun.Set("queues", link.tun->queues);
+    object.Set("tun", tun);
+  }
   object.Set("flags", link.flags);
   object.Set("mtu", link.mtu);
   object.Set("mac", link.mac);

@@ -8,6 +8,7 @@
 
 #include "binding/args.h"
 #include "binding/packet_args.h"
+#include "core/io/offload_io.h"
 #include "core/sys/poll_wait.h"
 
 namespace tunsock {
@@ -104,6 +105,11 @@ Napi::Function SocketHandle::Define(Napi::Env env) {
                          InstanceMethod<&SocketHandle::Release>("release"),
                          InstanceMethod<&SocketHandle::Control>("control"),
                          InstanceMethod<&SocketHandle::SetQueue>("setQueue"),
+                         InstanceMethod<&SocketHandle::SetOffload>("setOffload"),
+                         InstanceAccessor<&SocketHandle::VirtioHeader>("virtioHeader"),
+                         InstanceAccessor<&SocketHandle::Held>("held"),
+                         InstanceMethod<&SocketHandle::DeliverHeld>("deliverHeld"),
+                         InstanceAccessor<&SocketHandle::RefusedOffload>("refusedOffload"),
                          InstanceMethod<&SocketHandle::Name>("name"),
                          InstanceMethod<&SocketHandle::NetworkNamespace>("networkNamespace"),
                      });
@@ -115,29 +121,36 @@ SocketHandle::~SocketHandle() {
   CloseAll();
 }
 
+SocketHandle* SocketHandle::New(Napi::Env env) {
+  return Unwrap(env.GetInstanceData<Napi::FunctionReference>()->New({}));
+}
+
 Napi::Object SocketHandle::Create(Napi::Env env, TunDevice&& device) {
+  SocketHandle* handle = New(env);
   auto tun = std::make_unique<TunDevice>(std::move(device));
-  auto io = std::make_unique<TunIo>(tun->fd(), tun->framing());
-  TunDevice* same = tun.get();
-  return Create(env, std::move(tun), std::move(io), same, nullptr);
+  handle->tun_ = tun.get();
+  handle->device_ = std::move(tun);
+  handle->MakeIo();
+  return handle->Value();
 }
 
 Napi::Object SocketHandle::Create(Napi::Env env, PacketDevice&& device) {
+  SocketHandle* handle = New(env);
   auto packet = std::make_unique<PacketDevice>(std::move(device));
-  auto io = std::make_unique<SocketIo>(packet->fd(), packet->framing());
-  SocketIo* same = io.get();
-  return Create(env, std::move(packet), std::move(io), nullptr, same);
+  handle->packet_ = packet.get();
+  handle->device_ = std::move(packet);
+  handle->MakeIo();
+  return handle->Value();
 }
 
-Napi::Object SocketHandle::Create(Napi::Env env, std::unique_ptr<Device> device, std::unique_ptr<PacketIo> io,
-                                  TunDevice* tun, SocketIo* socket) {
-  const Napi::Object object = env.GetInstanceData<Napi::FunctionReference>()->New({});
-  SocketHandle* handle = Unwrap(object);
-  handle->device_ = std::move(device);
-  handle->io_ = std::move(io);
-  handle->tun_ = tun;
-  handle->socket_ = socket;
-  return object;
+void SocketHandle::MakeIo() {
+  if (tun_ != nullptr) {
+    io_ = std::make_unique<TunIo>(fd(), tun_->framing());
+  } else {
+    auto io = std::make_unique<SocketIo>(fd(), packet_->framing());
+    socket_ = io.get();
+    io_ = std::move(io);
+  }
 }
 
 Napi::Value SocketHandle::Fd(const Napi::CallbackInfo& info) {
@@ -166,15 +179,19 @@ Napi::Value SocketHandle::Receive(const Napi::CallbackInfo& info) {
   return ResultValue(info.Env(), result);
 }
 
-/// send(views, flags, timeoutMs)
+/// send(views, flags, timeoutMs, header | undefined): `header` is a virtio header of kMaxVirtioHeader bytes.
 Napi::Value SocketHandle::Send(const Napi::CallbackInfo& info) {
   if (closed()) return ResultValue(info.Env(), -EBADF);
   Views views;
   SysResult result = ReadViews(info.Env(), info[0], &views);
   if (result < 0) return ResultValue(info.Env(), result);
+  PacketMeta meta{};
+  const void* header = FixedArray(info, 3, napi_uint8_array, kMaxVirtioHeader);
+  if (header != nullptr) std::memcpy(meta.virtio_header, header, kMaxVirtioHeader);
+  const PacketMeta* sent_with = header != nullptr ? &meta : nullptr;
   const int flags = IntArg(info, 1);
   result = Blocking(fd(), POLLOUT, flags, IntArg(info, 2),
-                    [&] { return io_->Send(views.entries, views.count, flags, nullptr); });
+                    [&] { return io_->Send(views.entries, views.count, flags, sent_with); });
   return ResultValue(info.Env(), result);
 }
 
@@ -203,7 +220,7 @@ Napi::Value SocketHandle::ReceiveBatch(const Napi::CallbackInfo& info) {
                                           [&] { return io_->ReceiveBatch(batch, flags); }));
 }
 
-/// sendBatch(memory, capacity, packetSize, start, end, flags, timeoutMs)
+/// sendBatch(memory, capacity, packetSize, start, end, flags, timeoutMs, hasHeaders)
 Napi::Value SocketHandle::SendBatch(const Napi::CallbackInfo& info) {
   Batch batch;
   if (closed()) return ResultValue(info.Env(), -EBADF);
@@ -211,6 +228,7 @@ Napi::Value SocketHandle::SendBatch(const Napi::CallbackInfo& info) {
   const uint32_t end = UintArg(info, 4);
   if (!ReadBatch(info, 0, &batch) || start > end || end > batch.capacity)
     return ResultValue(info.Env(), -EINVAL);
+  batch.has_headers = info[7].ToBoolean();
   const int flags = IntArg(info, 5);
   return ResultValue(info.Env(), Blocking(fd(), POLLOUT, flags, IntArg(info, 6),
                                           [&] { return io_->SendBatch(batch, start, end, flags); }));
@@ -287,19 +305,30 @@ void SocketHandle::OnSocketEvent(int status, int events) {
     return;
   }
   if ((events & UV_WRITABLE) != 0) Emit(Event::kWritable, 0);
-  if ((events & UV_READABLE) == 0 || limit_ == 0 || closed() || (socket_poller_.events() & UV_READABLE) == 0)
-    return;
+  if ((events & UV_READABLE) == 0 || !reading()) return;
+  ReadInbox(limit_);
+  DeliverHeld();
+}
+
+/// Reads `most` packets into the inbox, and says so. The handle may be closed when this returns.
+void SocketHandle::ReadInbox(uint32_t most) {
   Batch batch;
-  const Napi::ArrayBuffer memory = inbox_.Value();
   void* data = nullptr;
   size_t bytes = 0;
-  napi_get_arraybuffer_info(Env(), memory, &data, &bytes);
+  napi_get_arraybuffer_info(Env(), inbox_.Value(), &data, &bytes);
   SysResult result = -EINVAL;
   if (batch.Map(static_cast<uint8_t*>(data), bytes, inbox_capacity_, 0)) {
-    batch.capacity = limit_;
+    batch.capacity = std::min(batch.capacity, most);
     result = io_->ReceiveBatch(batch, MSG_DONTWAIT);
   }
   if (result != -EAGAIN) Emit(Event::kReadable, result);
+}
+
+/// What the io holds: the rest of one superpacket, which no poll shows.
+void SocketHandle::DeliverHeld() {
+  while (reading() && io_->Held() != 0) {
+    ReadInbox(static_cast<uint32_t>(std::min<size_t>(limit_, io_->Held())));
+  }
 }
 
 void SocketHandle::OnLinkEvent(int status) {
@@ -326,17 +355,22 @@ void SocketHandle::Emit(Event event, SysResult value) {
   if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
 }
 
-/// stats(counters): a Float64Array of twelve, received and then sent, in the order of IoStats::Direction.
+/// stats(counters): a Float64Array of fourteen: received and sent, each in the order of IoStats::Direction, and
+/// the superpackets of each.
 Napi::Value SocketHandle::Stats(const Napi::CallbackInfo& info) {
-  auto* counters = static_cast<double*>(FixedArray(info, 0, napi_float64_array, 12));
+  auto* counters = static_cast<double*>(FixedArray(info, 0, napi_float64_array, 14));
   if (closed() || counters == nullptr) return ResultValue(info.Env(), -EBADF);
+  const auto put = [&](uint64_t counter) { *counters++ = static_cast<double>(counter); };
   const IoStats& stats = io_->stats();
   for (const IoStats::Direction* direction : {&stats.received, &stats.sent}) {
     for (const uint64_t counter : {direction->packets, direction->bytes, direction->truncated,
                                    direction->would_block, direction->errors, direction->dropped}) {
-      *counters++ = static_cast<double>(counter);
+      put(counter);
     }
   }
+  const OffloadStats* offload = io_->offload_stats();
+  put(offload != nullptr ? offload->received : 0);
+  put(offload != nullptr ? offload->sent : 0);
   return ResultValue(info.Env(), 0);
 }
 
@@ -362,6 +396,7 @@ void SocketHandle::CloseAll() {
   link_poller_.Close();
   if (async_context_ != nullptr) napi_async_destroy(Env(), std::exchange(async_context_, nullptr));
   tun_ = nullptr;
+  packet_ = nullptr;
   socket_ = nullptr;
   io_.reset();
   link_.reset();
@@ -377,6 +412,52 @@ Napi::Value SocketHandle::Control(const Napi::CallbackInfo& info) {
 /// setQueue(attached)
 Napi::Value SocketHandle::SetQueue(const Napi::CallbackInfo& info) {
   return ResultValue(info.Env(), tun_ == nullptr ? -EBADF : tun_->SetQueue(info[0].ToBoolean()));
+}
+
+/// setOffload(wanted, split, shared): what is in force (TUN_F_*), or a negative errno. `split`: packets that are
+/// whole. Before the first packet is moved, since it makes the io anew.
+Napi::Value SocketHandle::SetOffload(const Napi::CallbackInfo& info) {
+  if (closed()) return ResultValue(info.Env(), -EBADF);
+  const bool split = info[1].ToBoolean();
+  OffloadOptions options;
+  options.socket_semantics = packet_ != nullptr;
+  const SysResult framed = split ? device_->PacketFraming(&options.merge.framing) : 0;
+  if (framed < 0) return ResultValue(info.Env(), framed);
+  const SysResult granted = device_->SetOffload(UintArg(info, 0), info[2].ToBoolean());
+  if (granted < 0) return ResultValue(info.Env(), granted);
+  MakeIo();
+  if (split) {
+    options.merge.tso4 = (granted & OffloadStats::kTso4) != 0;
+    options.merge.tso6 = (granted & OffloadStats::kTso6) != 0;
+    options.merge.uso = (granted & OffloadStats::kUso) != 0;
+    io_ = std::make_unique<OffloadIo>(std::move(io_), options);
+  }
+  return ResultValue(info.Env(), granted);
+}
+
+/// virtioHeader: bytes of virtio header before each packet of the descriptor; 0 for none.
+Napi::Value SocketHandle::VirtioHeader(const Napi::CallbackInfo& info) {
+  const size_t bytes = tun_ != nullptr      ? tun_->framing().virtio_header
+                       : packet_ != nullptr ? packet_->framing().virtio_header
+                                            : 0;
+  return ResultValue(info.Env(), static_cast<SysResult>(bytes));
+}
+
+/// held: packets that were taken from the descriptor and wait to be received.
+Napi::Value SocketHandle::Held(const Napi::CallbackInfo& info) {
+  return ResultValue(info.Env(), closed() ? 0 : static_cast<SysResult>(io_->Held()));
+}
+
+/// deliverHeld(): hands them out as a wake-up does, if somebody waits.
+Napi::Value SocketHandle::DeliverHeld(const Napi::CallbackInfo& info) {
+  DeliverHeld();
+  return info.Env().Undefined();
+}
+
+/// refusedOffload: kinds of superpackets (TUN_F_*) that the kernel has refused and that are not made any more.
+Napi::Value SocketHandle::RefusedOffload(const Napi::CallbackInfo& info) {
+  const OffloadStats* stats = closed() ? nullptr : io_->offload_stats();
+  return ResultValue(info.Env(), stats == nullptr ? 0 : static_cast<SysResult>(stats->refused));
 }
 
 /// name(): the interface's name, or a negative errno.

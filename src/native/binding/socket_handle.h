@@ -54,24 +54,37 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   Napi::Value Release(const Napi::CallbackInfo& info);
   Napi::Value Control(const Napi::CallbackInfo& info);
   Napi::Value SetQueue(const Napi::CallbackInfo& info);
+  Napi::Value SetOffload(const Napi::CallbackInfo& info);
+  Napi::Value VirtioHeader(const Napi::CallbackInfo& info);
+  Napi::Value Held(const Napi::CallbackInfo& info);
+  Napi::Value DeliverHeld(const Napi::CallbackInfo& info);
+  Napi::Value RefusedOffload(const Napi::CallbackInfo& info);
   Napi::Value Name(const Napi::CallbackInfo& info);
   Napi::Value NetworkNamespace(const Napi::CallbackInfo& info);
 
   void OnSocketEvent(int status, int events);
   void OnLinkEvent(int status);
+  void ReadInbox(uint32_t most);
+  void DeliverHeld();
   void Emit(Event event, SysResult value);
   void SetHeld(bool held);
   void CloseAll();
-  static Napi::Object Create(Napi::Env env, std::unique_ptr<Device> device, std::unique_ptr<PacketIo> io,
-                             TunDevice* tun, SocketIo* socket);
+  static SocketHandle* New(Napi::Env env);
+  /// The io of the device, as the device is framed now.
+  void MakeIo();
 
+  /// Whether somebody waits for packets.
+  [[nodiscard]] bool reading() const {
+    return limit_ != 0 && !closed() && (socket_poller_.events() & UV_READABLE) != 0;
+  }
   [[nodiscard]] bool closed() const { return io_ == nullptr; }
   [[nodiscard]] int fd() const { return device_->fd(); }
 
   std::unique_ptr<Device> device_;
   std::unique_ptr<PacketIo> io_;
-  /// The device, where it is a tun device, and the io, where it is a packet socket's; else null.
+  /// The device, as the one or the other; and a packet socket's io, which another may wrap.
   TunDevice* tun_ = nullptr;
+  PacketDevice* packet_ = nullptr;
   SocketIo* socket_ = nullptr;
   std::unique_ptr<LinkWatch> link_;
   Poller socket_poller_;

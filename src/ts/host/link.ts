@@ -1,4 +1,4 @@
-import { type LinkData, type LinkSettings, native, type Rtnetlink } from '../native';
+import { type LinkData, type LinkSettings, native, type Rtnetlink, type TunData } from '../native';
 import { invalidArgType, invalidArgValue, type SystemErrorContext, systemError } from '../support/errors';
 import { integer, interfaceName } from '../support/options';
 import { cidr, ipAddress, macAddress, type Route, route } from './cidr';
@@ -166,9 +166,9 @@ export class Link {
     return this.#read().type;
   }
 
-  /** Of a tun device: whether struct tun_pi stands before each packet; undefined for other links. @internal */
-  get tunPacketInfo(): boolean | undefined {
-    return this.#read().tunPacketInfo;
+  /** What is special about a tun device; undefined for other links. @internal */
+  get tun(): TunData | undefined {
+    return this.#read().tun;
   }
 
   /** In bytes, without the link's own header. Setting it throws `EINVAL` outside of what the link allows. */

@@ -1,15 +1,24 @@
 import { EventEmitter } from 'node:events';
 import type { SocketHandle } from '../native';
 import { MSG_DONTWAIT, MSG_ERRQUEUE, MSG_PEEK } from '../support/constants';
-import { closedError } from '../support/errors';
+import { closedError, invalidArgValue } from '../support/errors';
 import { flagBits, integer } from '../support/options';
-import type { DirectionStats, PacketData, ReceivedMessage, SocketStats } from '../support/types';
+import type {
+  DirectionStats,
+  OffloadFeature,
+  OffloadMode,
+  PacketData,
+  ReceivedMessage,
+  SendOptions,
+  SocketStats,
+} from '../support/types';
 import { type OwnedPacket, scatter } from './inbox';
 import { EAGAIN, ioError } from './io-errors';
 import type { MessageSocketEvents } from './message-socket';
+import { type Offload, offloadHeader } from './offload';
 import { checkBatch, type PacketBatch } from './packet-batch';
 import { packetViews } from './packet-data';
-import { META_BYTES, messageInfo } from './packet-info';
+import { META_BYTES, META_LINK, META_OFFLOAD, messageInfo } from './packet-info';
 
 /** A blocking call waits in slices, so that worker.terminate() and debuggers get a word in. */
 const WAIT_SLICE_MS = 100;
@@ -18,6 +27,16 @@ const WAIT_SLICE_MS = 100;
 const DETAILS_WORDS = 4;
 const DETAILS_BYTES = DETAILS_WORDS * Uint32Array.BYTES_PER_ELEMENT;
 
+/** What a BlockingSocket is made of. */
+export interface BlockingSocketSetup {
+  handle: SocketHandle;
+  /** Milliseconds that a blocking recvmsg waits; undefined is for ever. */
+  receiveTimeout: number | undefined;
+  /** Whether packets come with what the link layer knows of them. */
+  linkLayer: boolean;
+  offload: Offload;
+}
+
 /** The synchronous half of a MessageSocket: the four calls that sockets have, on one packet or a batch of them. */
 export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
   readonly #handle: SocketHandle;
@@ -25,15 +44,18 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
   readonly #details = new Uint32Array((DETAILS_BYTES + META_BYTES) / Uint32Array.BYTES_PER_ELEMENT);
   #finalStats: SocketStats | undefined;
 
-  /** @internal Whether packets come with what the link layer knows of them. */
-  protected readonly linkLayer: boolean;
+  readonly #offload: Offload;
+
+  /** @internal What comes with packets beside their bytes: META_LINK, META_OFFLOAD. */
+  protected readonly metadata: number;
 
   /** @internal */
-  protected constructor(handle: SocketHandle, receiveTimeout: number | undefined, linkLayer: boolean) {
+  protected constructor({ handle, receiveTimeout, linkLayer, offload }: BlockingSocketSetup) {
     super();
-    this.linkLayer = linkLayer;
+    this.metadata = (linkLayer ? META_LINK : 0) | (offload.mode === 'raw' ? META_OFFLOAD : 0);
     this.#handle = handle;
     this.#receiveTimeout = receiveTimeout;
+    this.#offload = offload;
   }
 
   /** The interface's name, also after another program has renamed it; the last one known, once closed. */
@@ -50,19 +72,33 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
   /** Whether close() was called, or the device has gone. */
   abstract get closed(): boolean;
 
+  /** What is in force of the option `offload`: 'none' too where the kernel has nothing of what it needs. */
+  get offload(): OffloadMode {
+    return this.#offload.mode;
+  }
+
+  /**
+   * What the kernel and this socket leave to each other: as much of what `offload` asks for as the kernel has, without what it has refused
+   * since. `undefined` for a descriptor that another program has set up.
+   */
+  get offloadFeatures(): readonly OffloadFeature[] | undefined {
+    return this.#offload.features;
+  }
+
   /**
    * Sends one packet, synchronously. Several views are gathered into one packet. Blocks while the kernel has no
-   * room, unless MSG_DONTWAIT is in `flags`.
+   * room, unless MSG_DONTWAIT is in `flags`. `options.offload` says what is still to be done to the packet, on a socket with `offload`.
    *
    * @returns bytes sent.
    * @throws SystemError EAGAIN (MSG_DONTWAIT, and no room), EINVAL (no packet, or a flag other than MSG_DONTWAIT and
    * MSG_NOSIGNAL), EMSGSIZE (too long for a packet), EIO (the interface is down), EBADFD (the device is gone).
    * See sendmsg(2), tun_get_user() in drivers/net/tun.c.
    */
-  sendmsg(data: PacketData, flags = 0): number {
+  sendmsg(data: PacketData, flags = 0, options?: SendOptions): number {
     const views = packetViews('data', data);
     flagBits('flags', flags);
-    return this.sendOne(flags, (timeout) => this.#handle.send(single(views), flags, timeout));
+    const header = this.virtioHeader(options);
+    return this.sendOne(flags, (timeout) => this.#handle.send(single(views), flags, timeout, header));
   }
 
   /**
@@ -84,13 +120,19 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
     const bytes = this.#blocking('recvmsg', flags, this.#receiveTimeout, (timeout) =>
       this.#handle.receive(single(views), flags, timeout, details),
     );
-    const meta = this.linkLayer ? new DataView(details.buffer.slice(DETAILS_BYTES)) : undefined;
+    const meta =
+      this.metadata === 0
+        ? undefined
+        : { view: new DataView(details.buffer.slice(DETAILS_BYTES)), kinds: this.metadata };
     return messageInfo(details[1] as number, bytes, details[2] as number, details[3] as number, meta, 0);
   }
 
   /**
    * Sends the packets of `batch` from `start` on, in order, until one fails or would block. Blocks for the first,
    * unless MSG_DONTWAIT is in `flags`.
+   *
+   * With `offload: 'split'`, flows may overtake each other where their packets are merged; packets of one flow never do. Should the
+   * call stop early, it leaves the batch in the order in which it was sent, so that what is left still starts at `start` and the result.
    *
    * @returns how many were sent; the one after them is the one that failed, and says why when it comes first.
    * @throws as sendmsg(), when the first of them can't be sent.
@@ -123,7 +165,7 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
       const result = this.#handle.receiveBatch(memory, capacity, slot, capacity, flags, timeout);
       return result === EAGAIN && (flags & MSG_DONTWAIT) !== 0 ? 0 : result;
     });
-    batch.filled(received, this.linkLayer);
+    batch.filled(received, this.metadata);
     return received;
   }
 
@@ -159,7 +201,23 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
   /** @internal Sends packets of `batch` from `start` on: how many, or a negative errno. */
   protected sendBatch(batch: PacketBatch, flags: number, start: number, timeoutMs: number): number {
     const { memory, capacity, slot, length } = batch;
-    return this.#handle.sendBatch(memory, capacity, slot, start, length, flags, timeoutMs);
+    const headers = (batch.metadata & META_OFFLOAD) !== 0;
+    const result = this.#handle.sendBatch(memory, capacity, slot, start, length, flags, timeoutMs, headers);
+    if (this.#offload.mode === 'split') this.#offload.noteRefused(this.#handle.refusedOffload, this);
+    return result;
+  }
+
+  /** @internal The virtio header that the options of a call ask for. */
+  protected virtioHeader(options: SendOptions | undefined): Uint8Array | undefined {
+    const header = offloadHeader(options);
+    if (header !== undefined && this.#offload.mode === 'none') {
+      throw invalidArgValue(
+        'options.offload',
+        "given only on a socket with offload 'raw' or 'split'",
+        options,
+      );
+    }
+    return header;
   }
 
   /** @internal Closes the native side; the counters stay. */
@@ -194,7 +252,7 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
   }
 
   #readStats(): SocketStats {
-    const counters = new Float64Array(12);
+    const counters = new Float64Array(14);
     this.#handle.stats(counters);
     const direction = (at: number): DirectionStats => ({
       packets: counters[at] as number,
@@ -204,7 +262,12 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
       errors: counters[at + 4] as number,
       dropped: counters[at + 5] as number,
     });
-    return { received: direction(0), sent: direction(6) };
+    const stats: SocketStats = { received: direction(0), sent: direction(6) };
+    if (this.#offload.mode === 'split') {
+      const [received, sent] = counters.subarray(12) as unknown as [number, number];
+      stats.offload = { received, sent, refused: this.#offload.refused };
+    }
+    return stats;
   }
 }
 

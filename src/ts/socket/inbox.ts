@@ -1,5 +1,6 @@
 import { MSG_TRUNC } from '../support/constants';
 import type { MessageInfo } from '../support/types';
+import { encodeOffload } from './offload';
 import { PacketBatch } from './packet-batch';
 import { META_BYTES, PacketInfo, withBytes } from './packet-info';
 
@@ -87,7 +88,9 @@ export function refill(batch: PacketBatch, backlog: OwnedPacket[]): number {
     batch.protocols[index] = info.protocol;
     if (info instanceof PacketInfo) {
       info.store(batch.memory, index * META_BYTES);
-      batch.linkLayer = true;
+      batch.metadata |= info.kinds;
+    } else if (info.offload !== undefined) {
+      batch.setHeader(index, encodeOffload('info.offload', info.offload));
     }
   }
   return batch.length;

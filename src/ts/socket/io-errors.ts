@@ -5,6 +5,7 @@ export const EIO = -5;
 export const EAGAIN = -11;
 export const EBADFD = -77;
 export const EMSGSIZE = -90;
+const EOPNOTSUPP = -95;
 export const ENETDOWN = -100;
 export const ENOBUFS = -105;
 
@@ -16,6 +17,10 @@ const hints = new Map<number, string>([
     'a packet has at most 65535 bytes, and on a packet socket the mtu of the interface, beside its link header',
   ],
   [EBADFD, 'the device was deleted'],
+  [
+    EOPNOTSUPP,
+    "the packet is to be cut or lacks its checksum (info.offload), and this socket has no virtio headers: open it with offload 'raw' or 'split'",
+  ],
   [ENETDOWN, 'the interface was brought down; the socket goes on when it is up again'],
   [
     ENOBUFS,

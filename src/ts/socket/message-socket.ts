@@ -1,12 +1,12 @@
 import type { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import type { Netns } from '../host/netns';
-import { LINK_PRESENT, LINK_UP, NativeEvent, READABLE, type SocketHandle, WRITABLE } from '../native';
+import { LINK_PRESENT, LINK_UP, NativeEvent, READABLE, WRITABLE } from '../native';
 import { MSG_DONTWAIT } from '../support/constants';
-import { abortError, closedError } from '../support/errors';
+import { abortError, closedError, invalidState } from '../support/errors';
 import { abortSignal, callback as checkCallback } from '../support/options';
-import type { MessageInfo, PacketData } from '../support/types';
-import { BlockingSocket } from './blocking-socket';
+import type { MessageInfo, PacketData, SendOptions } from '../support/types';
+import { BlockingSocket, type BlockingSocketSetup } from './blocking-socket';
 import { type OwnedPacket, ownPackets, sharedInbox } from './inbox';
 import { EBADFD, EMSGSIZE, ENETDOWN, ENOBUFS } from './io-errors';
 import type { PacketBatch } from './packet-batch';
@@ -21,17 +21,12 @@ const MAX_DIRECT_RECEIVES = 64;
 const MAX_SEND = 65535 + 18 + 4;
 
 /** What the subclasses hand to MessageSocket. */
-export interface MessageSocketSetup {
-  handle: SocketHandle;
+export interface MessageSocketSetup extends BlockingSocketSetup {
   /** The interface's namespace, if it was opened for this socket: it is closed with it. */
   netns: Netns | undefined;
-  /** Milliseconds that a blocking recvmsg waits; undefined is for ever. */
-  receiveTimeout: number | undefined;
   /** Bytes that send() may queue. */
   sendQueueLimit: number;
   signal: AbortSignal | undefined;
-  /** Whether packets come with what the link layer knows of them. */
-  linkLayer: boolean;
 }
 
 /** Events of a MessageSocket, with what their listeners get. */
@@ -62,6 +57,7 @@ export abstract class MessageSocket extends BlockingSocket {
   #directReceives = 0;
   #flushScheduled = false;
   #watchScheduled = false;
+  #heldScheduled = false;
   #paused = false;
   #closed = false;
   readonly #netns: Netns | undefined;
@@ -69,7 +65,7 @@ export abstract class MessageSocket extends BlockingSocket {
 
   /** @internal */
   protected constructor(setup: MessageSocketSetup) {
-    super(setup.handle, setup.receiveTimeout, setup.linkLayer);
+    super(setup);
     this.#netns = setup.netns;
     this.#queue = new SendQueue(
       {
@@ -111,13 +107,22 @@ export abstract class MessageSocket extends BlockingSocket {
    * @param callback - called with the error, or null, and the bytes sent; never before send() returns. Without one an
    * error is an 'error' event. ENOBUFS: the queue is full (`sendQueueLimit`); wait for callbacks before sending more.
    */
-  send(packet: PacketData, callback?: SendCallback): void {
+  send(packet: PacketData, callback?: SendCallback): void;
+  /** The same, with `options.offload` for what is still to be done to the packet, on a socket with `offload`. */
+  send(packet: PacketData, options: SendOptions, callback?: SendCallback): void;
+  send(packet: PacketData, options?: SendOptions | SendCallback, callback?: SendCallback): void {
     const views = packetViews('packet', packet);
+    if (typeof options === 'function') this.#send(views, undefined, options);
+    else this.#send(views, options, callback);
+  }
+
+  #send(views: readonly Uint8Array[], options: SendOptions | undefined, callback?: SendCallback): void {
+    const header = options === undefined ? undefined : this.virtioHeader(options);
     if (callback !== undefined) checkCallback('callback', callback);
     this.assertOpen();
     let size = 0;
     for (const view of views) size += view.byteLength;
-    const refusal = this.#sendRefusal(views, size, callback);
+    const refusal = this.#sendRefusal(views, size, header, callback);
     if (refusal !== undefined) {
       if (callback !== undefined) process.nextTick(callback, refusal, 0);
       else process.nextTick(() => this.emit('error', refusal));
@@ -142,7 +147,8 @@ export abstract class MessageSocket extends BlockingSocket {
   }
 
   /**
-   * The next packet, which is the caller's to keep. Calls wait in line; a waiting call comes before 'message' listeners.
+   * The next packet, which is the caller's to keep; of a socket with `offload: 'raw'` only its bytes: 'message' and recvmsg() say what
+   * is still to be done to it. Calls wait in line; a waiting call comes before 'message' listeners.
    *
    * @throws AbortError when `signal` is aborted first; what the 'error' event has, when the socket fails;
    * `ERR_SOCKET_CLOSED` when it is closed first.
@@ -168,9 +174,18 @@ export abstract class MessageSocket extends BlockingSocket {
     }
   }
 
-  /** An object-mode Duplex in which each chunk is one packet, with back-pressure both ways. Destroying it closes the socket. */
+  /**
+   * An object-mode Duplex in which each chunk is one packet, with back-pressure both ways. Destroying it closes the socket.
+   *
+   * @throws Error `ERR_INVALID_STATE` on a socket with `offload: 'raw'`: a chunk has no place for what is still to be done to a packet.
+   */
   stream(): Duplex {
     this.assertOpen();
+    if (this.offload === 'raw') {
+      throw invalidState(
+        "a stream carries whole packets: open the socket with offload 'split', or use 'message'",
+      );
+    }
     return packetStream(this);
   }
 
@@ -265,10 +280,11 @@ export abstract class MessageSocket extends BlockingSocket {
   #sendRefusal(
     views: readonly Uint8Array[],
     size: number,
+    header: Uint8Array | undefined,
     callback: SendCallback | undefined,
   ): Error | undefined {
     if (size > MAX_SEND) return this.ioError(EMSGSIZE, 'send');
-    return this.#queue.push(views, size, callback) ? undefined : this.ioError(ENOBUFS, 'send');
+    return this.#queue.push(views, size, header, callback) ? undefined : this.ioError(ENOBUFS, 'send');
   }
 
   /** A packet that is there already, without waiting for the loop; not for ever, so that other work has its turn. */
@@ -285,7 +301,7 @@ export abstract class MessageSocket extends BlockingSocket {
   }
 
   #own(inbox: PacketBatch, received: number): OwnedPacket[] {
-    inbox.filled(received, this.linkLayer);
+    inbox.filled(received, this.metadata);
     return ownPackets(inbox);
   }
 
@@ -317,6 +333,17 @@ export abstract class MessageSocket extends BlockingSocket {
     const limit = flowing ? sharedInbox().capacity : this.#received.waiting;
     const result = this.handle.watch(events, limit, link);
     if (result < 0) this.#end(this.ioError(result, 'poll'));
+    else if (reading && this.handle.held > 0) this.#deliverHeld();
+  }
+
+  /** What is left of a superpacket shows in no poll. */
+  #deliverHeld(): void {
+    if (this.#heldScheduled) return;
+    this.#heldScheduled = true;
+    setImmediate(() => {
+      this.#heldScheduled = false;
+      if (!this.#closed) this.handle.deliverHeld();
+    });
   }
 
   #onEvent(kind: NativeEvent, value: number): void {
@@ -343,7 +370,7 @@ export abstract class MessageSocket extends BlockingSocket {
     const wanted = this.listenerCount('message') > 0 || this.#received.waiting > 0;
     const waited = this.#received.waiting > 0;
     const owned = wanted ? this.#own(inbox, count) : [];
-    inbox.filled(count, this.linkLayer);
+    inbox.filled(count, this.metadata);
     try {
       if (!this.#paused) this.emit('batch', inbox);
     } finally {

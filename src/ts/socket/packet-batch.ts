@@ -1,8 +1,9 @@
 import { invalidArgType, outOfRange } from '../support/errors';
 import { integer, knownOptions, optionsObject } from '../support/options';
-import type { MessageInfo, PacketData } from '../support/types';
+import type { MessageInfo, PacketData, SendOptions } from '../support/types';
+import { HEADER_BYTES, offloadHeader } from './offload';
 import { packetViews } from './packet-data';
-import { META_BYTES, messageInfo } from './packet-info';
+import { META_BYTES, META_OFFLOAD, type Metadata, messageInfo } from './packet-info';
 
 /** The layout that src/native/core/io/batch.h maps: metadata, columns of words, and from a multiple of 64 the slab. */
 const COLUMNS = 5;
@@ -46,8 +47,8 @@ export class PacketBatch implements Iterable<Buffer> {
 
   /** @internal All of it, for the addon. */
   readonly memory: ArrayBuffer;
-  /** @internal Whether the metadata is that of a packet socket. */
-  linkLayer = false;
+  /** @internal What of the metadata means anything: META_LINK, META_OFFLOAD. */
+  metadata = 0;
   /** @internal The slot's size as the addon knows it: 0 where packets lie one behind another. */
   readonly slot: number;
 
@@ -108,14 +109,15 @@ export class PacketBatch implements Iterable<Buffer> {
     return this.infoWith(index, this.copyMeta(index, 1), 0);
   }
 
-  /** @internal The metadata of `count` packets, where a packet socket filled the batch. */
-  copyMeta(first: number, count: number): DataView | undefined {
-    if (!this.linkLayer) return undefined;
-    return new DataView(this.memory.slice(first * META_BYTES, (first + count) * META_BYTES));
+  /** @internal The metadata of `count` packets, where there is any. */
+  copyMeta(first: number, count: number): Metadata | undefined {
+    if (this.metadata === 0) return undefined;
+    const view = new DataView(this.memory.slice(first * META_BYTES, (first + count) * META_BYTES));
+    return { view, kinds: this.metadata };
   }
 
   /** @internal What is known of packet `index`, with its metadata at `at` of `meta`. */
-  infoWith(index: number, meta: DataView | undefined, at: number): MessageInfo {
+  infoWith(index: number, meta: Metadata | undefined, at: number): MessageInfo {
     return messageInfo(
       this.sizes[index] as number,
       this.lengths[index] as number,
@@ -127,19 +129,21 @@ export class PacketBatch implements Iterable<Buffer> {
   }
 
   /** @internal A socket has filled it. */
-  filled(length: number, linkLayer: boolean): void {
+  filled(length: number, metadata: number): void {
     this.length = length;
-    this.linkLayer = linkLayer;
+    this.metadata = metadata;
   }
 
   /**
-   * Copies a packet into the next slot; several views are gathered into one packet.
+   * Copies a packet into the next slot; several views are gathered into one packet. `options.offload` says what is still to be done to
+   * it, for a socket with `offload`.
    *
    * @returns the packet's index.
    * @throws RangeError `ERR_OUT_OF_RANGE` when the batch is full, or the packet is longer than `packetSize`.
    */
-  push(packet: PacketData): number {
+  push(packet: PacketData, options?: SendOptions): number {
     const views = packetViews('packet', packet);
+    const header = offloadHeader(options);
     let size = 0;
     for (const view of views) size += view.byteLength;
     if (size > this.packetSize) {
@@ -148,6 +152,7 @@ export class PacketBatch implements Iterable<Buffer> {
     const index = this.append(views, size);
     if (index < 0)
       throw outOfRange('packet', `pushed into a batch that has room (capacity ${this.capacity})`, index);
+    if (header !== undefined) this.setHeader(index, header);
     return index;
   }
 
@@ -167,14 +172,24 @@ export class PacketBatch implements Iterable<Buffer> {
     this.sizes[index] = size;
     this.flags[index] = 0;
     this.protocols[index] = 0;
-    if (this.linkLayer) new Uint8Array(this.memory, index * META_BYTES, META_BYTES).fill(0);
+    if (this.metadata !== 0) new Uint8Array(this.memory, index * META_BYTES, META_BYTES).fill(0);
     this.length = index + 1;
     return index;
   }
 
+  /** @internal Gives packet `index` a virtio header. */
+  setHeader(index: number, header: Uint8Array): void {
+    const headerOf = (packet: number) => new Uint8Array(this.memory, packet * META_BYTES, HEADER_BYTES);
+    if ((this.metadata & META_OFFLOAD) === 0) {
+      for (let packet = 0; packet < this.length; packet++) headerOf(packet).fill(0);
+      this.metadata |= META_OFFLOAD;
+    }
+    headerOf(index).set(header);
+  }
+
   /** Forgets all packets. */
   clear(): void {
-    this.filled(0, false);
+    this.filled(0, 0);
   }
 
   /** The packets in order, each as `at()` gives it. */

@@ -1,19 +1,32 @@
 import { endianness } from 'node:os';
 import { TP_STATUS_VLAN_TPID_VALID, TP_STATUS_VLAN_VALID } from '../support/constants';
-import type { LinkLayerInfo, MessageInfo, PacketType, VlanTag } from '../support/types';
+import type { LinkLayerInfo, MessageInfo, PacketOffload, PacketType, VlanTag } from '../support/types';
+import { decodeOffload } from './offload';
 
 /** Bytes of struct PacketMeta (src/native/core/io/batch.h), and where its fields are, all in host order. */
 export const META_BYTES = 64;
-const INTERFACE = 12;
-const HARDWARE_TYPE = 16;
-const PACKET_TYPE = 18;
-const ADDRESS_LENGTH = 19;
-const ADDRESS = 20;
-const STATUS = 28;
-const VLAN_TCI = 32;
-const VLAN_TPID = 34;
-const SECONDS = 40;
-const NANOSECONDS = 48;
+const VIRTIO_HEADER = 0;
+const INTERFACE = 24;
+const HARDWARE_TYPE = 28;
+const PACKET_TYPE = 30;
+const ADDRESS_LENGTH = 31;
+const ADDRESS = 32;
+const STATUS = 40;
+const VLAN_TCI = 44;
+const VLAN_TPID = 46;
+const SECONDS = 48;
+const NANOSECONDS = 56;
+
+/** What of the metadata means anything: what the link layer knows, and the virtio header. */
+export const META_LINK = 1;
+export const META_OFFLOAD = 2;
+
+/** A copy of the metadata of several packets. */
+export interface Metadata {
+  view: DataView;
+  /** META_LINK, META_OFFLOAD. */
+  kinds: number;
+}
 
 const LITTLE_ENDIAN = endianness() === 'LE';
 const ETH_P_8021Q = 0x8100;
@@ -37,15 +50,17 @@ export class PacketInfo implements MessageInfo, LinkLayerInfo {
   flags: number;
   protocol: number;
   readonly #meta: DataView;
+  readonly #kinds: number;
   readonly #at: number;
 
-  /** @param meta - a copy, with this packet's PacketMeta at `at` */
-  constructor(size: number, bytes: number, flags: number, protocol: number, meta: DataView, at: number) {
+  /** @param meta - with this packet's PacketMeta at `at` */
+  constructor(size: number, bytes: number, flags: number, protocol: number, meta: Metadata, at: number) {
     this.size = size;
     this.bytes = bytes;
     this.flags = flags;
     this.protocol = protocol;
-    this.#meta = meta;
+    this.#meta = meta.view;
+    this.#kinds = meta.kinds;
     this.#at = at;
   }
 
@@ -91,9 +106,21 @@ export class PacketInfo implements MessageInfo, LinkLayerInfo {
     return this.#meta.getUint32(this.#at + STATUS, LITTLE_ENDIAN);
   }
 
+  get offload(): PacketOffload | undefined {
+    return (this.#kinds & META_OFFLOAD) === 0
+      ? undefined
+      : decodeOffload(this.#meta, this.#at + VIRTIO_HEADER);
+  }
+
+  /** @internal META_LINK, and META_OFFLOAD where the packet has a virtio header. */
+  get kinds(): number {
+    return this.#kinds;
+  }
+
   /** @internal The same packet, of which other bytes were copied. */
   with(bytes: number, flags: number): PacketInfo {
-    return new PacketInfo(this.size, bytes, flags, this.protocol, this.#meta, this.#at);
+    const meta = { view: this.#meta, kinds: this.#kinds };
+    return new PacketInfo(this.size, bytes, flags, this.protocol, meta, this.#at);
   }
 
   /** @internal Writes what the kernel said to `memory`, for a batch to have. */
@@ -103,18 +130,18 @@ export class PacketInfo implements MessageInfo, LinkLayerInfo {
   }
 }
 
-/** What is known of a packet; `meta` is given for packet sockets only. */
+/** What is known of a packet; `meta` is given where there is any. */
 export function messageInfo(
   size: number,
   bytes: number,
   flags: number,
   protocol: number,
-  meta: DataView | undefined,
+  meta: Metadata | undefined,
   at: number,
 ): MessageInfo {
-  return meta === undefined
-    ? { size, bytes, flags, protocol }
-    : new PacketInfo(size, bytes, flags, protocol, meta, at);
+  if (meta === undefined) return { size, bytes, flags, protocol };
+  if ((meta.kinds & META_LINK) !== 0) return new PacketInfo(size, bytes, flags, protocol, meta, at);
+  return { size, bytes, flags, protocol, offload: decodeOffload(meta.view, at + VIRTIO_HEADER) };
 }
 
 /** `info` of the same packet, of which other bytes were copied. */

@@ -10,8 +10,9 @@ import {
   optionsObject,
   string,
 } from '../support/options';
-import type { PacketDestination } from '../support/types';
+import type { OffloadMode, PacketDestination } from '../support/types';
 import { type BpfInstruction, bpfProgram } from './bpf';
+import { offloadMode } from './offload';
 import {
   optionReader,
   SOCKET_OPTIONS,
@@ -65,8 +66,12 @@ export interface PacketSocketOptions extends SocketOptions {
    * `tcpdump -ddd` prints it (for `type: 'dgram'`, `tcpdump -y RAW -ddd`).
    */
   filter?: readonly BpfInstruction[] | string;
-  /** 'none': packets as they are. Default 'none'. */
-  offload?: 'none';
+  /**
+   * Segmentation offload (PACKET_VNET_HDR), with `type: 'raw'`. 'none': frames as the interface has them, which may be superpackets
+   * without their checksums. 'split': frames no longer than the mtu with finished checksums, cut and made here. 'raw': with what is
+   * still to be done to each (`info.offload`). Default 'none'.
+   */
+  offload?: OffloadMode;
   /** Say in `info` when each packet came (SO_TIMESTAMPNS). Default false. */
   timestamps?: boolean;
   /** Say in `info` the VLAN tag, which the kernel takes out of the frame, and the status (PACKET_AUXDATA). Default false. */
@@ -84,6 +89,7 @@ export interface PacketSocketOptions extends SocketOptions {
 /** PacketSocketOptions, validated and with defaults. */
 export interface PacketConfig extends SocketConfig {
   interface: string;
+  offload: OffloadMode;
   settings: Omit<PacketSettings, 'interfaceIndex'>;
 }
 
@@ -130,9 +136,17 @@ export function packetConfig(options: PacketSocketOptions): PacketConfig {
       options.destination,
     );
   }
-  optional('offload', (name, value) => oneOf(name, value, ['none']));
+  const offload = optional('offload', offloadMode) ?? 'none';
+  if (offload !== 'none' && datagram) {
+    throw invalidArgValue(
+      'options.offload',
+      "'none' with type 'dgram': the kernel has it for whole frames only",
+      offload,
+    );
+  }
   return {
     ...socketConfig(optional),
+    offload,
     interface: interfaceName('options.interface', given.interface),
     settings: {
       datagram,

@@ -2,10 +2,11 @@ import { Link } from '../host/link';
 import type { Netns } from '../host/netns';
 import { native, type SocketHandle } from '../native';
 import { check, invalidArgValue, systemError } from '../support/errors';
-import { flagBits } from '../support/options';
-import type { LinkLayerInfo, PacketData, PacketDestination, ReceivedMessage } from '../support/types';
+import { flagBits, optionsObject } from '../support/options';
+import type { LinkLayerInfo, PacketData, PacketSendOptions, ReceivedMessage } from '../support/types';
 import { single } from './blocking-socket';
 import { MessageSocket, type MessageSocketSetup } from './message-socket';
+import { Offload } from './offload';
 import { adopted, interfaceNameOf, opened, openWhere, watchLink } from './opening';
 import { packetViews } from './packet-data';
 import {
@@ -64,7 +65,7 @@ export class PacketSocket extends MessageSocket {
    * Takes over a packet socket that something else opened; it is closed with the PacketSocket. One that is bound to no
    * interface has the index 0 and an empty name.
    *
-   * @throws SystemError ENOTSOCK (no packet socket), EOPNOTSUPP (one with PACKET_VNET_HDR), EBADFD (its interface is deleted), EBADF (none
+   * @throws SystemError ENOTSOCK (no packet socket), EBADFD (its interface is deleted), EBADF (none
    * at all); the descriptor is then still the caller's.
    */
   static fromFd(fd: number): PacketSocket {
@@ -76,9 +77,8 @@ export class PacketSocket extends MessageSocket {
         const name = index === 0 ? '' : interfaceNameOf(handle, 'SIOCGIFNAME');
         if (index !== 0) watchLink(handle, index, name);
         const datagram = handle.control('SO_TYPE', 0) === SOCK_DGRAM;
-        return new PacketSocket(
-          setupOf(handle, netns, name, index, datagram, socketConfig(optionReader({}))),
-        );
+        const config = socketConfig(optionReader({}));
+        return new PacketSocket(setupOf(handle, netns, name, index, datagram, config, Offload.of(handle)));
       },
     );
   }
@@ -98,16 +98,18 @@ export class PacketSocket extends MessageSocket {
   }
 
   /**
-   * As MessageSocket.sendmsg(); a 'dgram' socket can be told where to send the packet.
+   * As MessageSocket.sendmsg(); a 'dgram' socket can be told where to send the packet, as `options.address` and `options.protocol`.
    *
    * @throws also SystemError ENETDOWN (the interface is down), EMSGSIZE (longer than the interface's mtu), EINVAL (a 'dgram' socket without a
    * destination, on a link that has addresses), ENOBUFS (the interface's queue is full).
    */
-  override sendmsg(data: PacketData, flags = 0, destination?: PacketDestination): number {
-    if (destination === undefined) return super.sendmsg(data, flags);
+  override sendmsg(data: PacketData, flags = 0, options?: PacketSendOptions): number {
+    if (options === undefined || 'offload' in optionsObject('options', options)) {
+      return super.sendmsg(data, flags, options);
+    }
     const views = packetViews('data', data);
     flagBits('flags', flags);
-    const { address, protocol } = this.#destination(destination);
+    const { address, protocol } = this.#destination(options);
     return this.sendOne(flags, (timeout) =>
       this.handle.sendTo(single(views), flags, timeout, address, protocol),
     );
@@ -142,15 +144,15 @@ export class PacketSocket extends MessageSocket {
     return systemError(errno, syscall, { interface: this.#name, hint });
   }
 
-  #destination(destination: PacketDestination): NativeDestination {
+  #destination(options: PacketSendOptions): NativeDestination {
     if (!this.#datagram) {
       throw invalidArgValue(
-        'destination',
+        'options.address',
         "given only with type 'dgram': a frame has it in its header",
-        destination,
+        options.address,
       );
     }
-    return packetDestination('destination', destination);
+    return packetDestination('options', options);
   }
 
   static #openHere(config: PacketConfig, netns: Netns | undefined): PacketSocket {
@@ -161,7 +163,11 @@ export class PacketSocket extends MessageSocket {
     }));
     try {
       watchLink(handle, index, name);
-      return new PacketSocket(setupOf(handle, netns, name, index, config.settings.datagram, config));
+      const offload =
+        config.offload === 'none'
+          ? Offload.none
+          : Offload.enable(handle, config.offload, false, 'PACKET_VNET_HDR', { interface: name });
+      return new PacketSocket(setupOf(handle, netns, name, index, config.settings.datagram, config, offload));
     } catch (error) {
       handle.close();
       throw error;
@@ -176,8 +182,10 @@ function setupOf(
   index: number,
   datagram: boolean,
   { receiveTimeout, sendQueueLimit, signal }: SocketConfig,
+  offload: Offload,
 ): PacketSetup {
-  return { handle, netns, receiveTimeout, sendQueueLimit, signal, linkLayer: true, name, index, datagram };
+  const common = { handle, netns, receiveTimeout, sendQueueLimit, signal, linkLayer: true, offload };
+  return { ...common, name, index, datagram };
 }
 
 const hints = new Map<string, string>([
@@ -190,5 +198,5 @@ const hints = new Map<string, string>([
   ['PACKET_FANOUT -22', "the group's other sockets have another interface, type, protocol or mode"],
   ['PACKET_FANOUT -28', 'the group is full: it has at most 256 sockets'],
   ['getsockopt -88', 'the descriptor is no packet socket'],
-  ['PACKET_VNET_HDR -95', 'switch PACKET_VNET_HDR off'],
+  ['PACKET_VNET_HDR_SZ -95', 'its virtio header is longer than the 24 bytes that tunsock knows'],
 ]);

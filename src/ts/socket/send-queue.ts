@@ -10,9 +10,14 @@ const BLOCK_BYTES = 128 * 1024;
 
 interface Block {
   batch: PacketBatch;
+  /** In the order of the calls; the batch has the number of each packet's in `sizes`, since sending may reorder it. */
   callbacks: (SendCallback | undefined)[];
   /** The first packet that is not sent yet. */
   next: number;
+}
+
+function callbackOf({ batch, callbacks }: Block, index: number): SendCallback | undefined {
+  return callbacks[batch.sizes[index] as number];
 }
 
 /** What the queue needs of its socket. */
@@ -48,14 +53,21 @@ export class SendQueue {
   }
 
   /** Takes a packet of `size` bytes; false where it would go over the limit. */
-  push(views: readonly Uint8Array[], size: number, callback: SendCallback | undefined): boolean {
+  push(
+    views: readonly Uint8Array[],
+    size: number,
+    header: Uint8Array | undefined,
+    callback: SendCallback | undefined,
+  ): boolean {
     if (this.size + size > this.#limit) return false;
     let block = this.#blocks[this.#blocks.length - 1];
-    if (block === undefined || block.batch.append(views, size) < 0) {
+    let index = block?.batch.append(views, size) ?? -1;
+    if (block === undefined || index < 0) {
       block = this.#newBlock();
-      block.batch.append(views, size);
+      index = block.batch.append(views, size);
     }
-    block.callbacks.push(callback);
+    if (header !== undefined) block.batch.setHeader(index, header);
+    block.batch.sizes[index] = block.callbacks.push(callback) - 1;
     this.size += size;
     this.count += 1;
     return true;
@@ -81,7 +93,8 @@ export class SendQueue {
   abandon(error: Error): void {
     this.blocked = false;
     for (const block of this.#blocks.splice(0)) {
-      for (const callback of block.callbacks.slice(block.next)) {
+      for (let index = block.next; index < block.batch.length; index++) {
+        const callback = callbackOf(block, index);
         if (callback !== undefined) process.nextTick(callback, error, 0);
       }
     }
@@ -105,10 +118,9 @@ export class SendQueue {
   }
 
   #settle(block: Block, start: number, end: number, error: Error | null): void {
-    const { batch, callbacks } = block;
     for (let index = start; index < end; index++) {
-      const bytes = batch.lengths[index] as number;
-      const callback = callbacks[index];
+      const bytes = block.batch.lengths[index] as number;
+      const callback = callbackOf(block, index);
       this.size -= bytes;
       this.count -= 1;
       if (callback !== undefined) process.nextTick(callback, error, error === null ? bytes : 0);

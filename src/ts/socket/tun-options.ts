@@ -1,6 +1,8 @@
 import { cidr, macAddress, oneOrMany, type Route, route } from '../host/cidr';
 import { invalidArgValue } from '../support/errors';
 import { boolean, interfaceName, knownOptions, oneOf, optionsObject, string } from '../support/options';
+import type { OffloadMode } from '../support/types';
+import { offloadMode } from './offload';
 import {
   optionReader,
   SOCKET_OPTIONS,
@@ -18,8 +20,12 @@ export interface TunOptions extends SocketOptions {
   mode?: 'tun' | 'tap';
   /** Each packet starts with 4 bytes of struct tun_pi: flags (host order) and EtherType (network order). Default false. */
   packetInfo?: boolean;
-  /** 'none': packets as they are. Default 'none'. */
-  offload?: 'none';
+  /**
+   * Segmentation offload (IFF_VNET_HDR, TUNSETOFFLOAD). 'none': each packet is whole, and no longer than the mtu. 'split': so too, but the
+   * kernel sees superpackets of up to 64 KiB both ways; they are cut and made here, which pays for bulk transfers. 'raw': superpackets
+   * as the kernel has them, each with what is still to be done to it (`info.offload`). All queues of a device need it alike. Default 'none'.
+   */
+  offload?: OffloadMode;
   /** One of several queues of the device (IFF_MULTI_QUEUE); each open() attaches one more. Default false. */
   multiQueue?: boolean;
   /** Fail with EBUSY where the device is there already (IFF_TUN_EXCL). Default false. */
@@ -53,6 +59,7 @@ export interface TunConfig extends SocketConfig {
   name: string;
   tap: boolean;
   packetInfo: boolean;
+  offload: OffloadMode;
   multiQueue: boolean;
   exclusive: boolean;
   napi: boolean | 'frags';
@@ -103,7 +110,11 @@ export function tunConfig(options: TunOptions | undefined): TunConfig {
     throw invalidArgValue('options.mac', "given only with mode 'tap': a tun device has none", mac);
   const napi = optional('napi', (name, value) => (value === 'frags' ? value : boolean(name, value))) ?? false;
   if (napi === 'frags' && !tap) throw invalidArgValue('options.napi', "'frags' only with mode 'tap'", napi);
-  optional('offload', (name, value) => oneOf(name, value, ['none']));
+  const offload = optional('offload', offloadMode) ?? 'none';
+  const packetInfo = optional('packetInfo', boolean) ?? false;
+  if (packetInfo && offload !== 'none') {
+    throw invalidArgValue('options.packetInfo', "given only with offload 'none'", packetInfo);
+  }
 
   return {
     ...socketConfig(optional),
@@ -111,7 +122,8 @@ export function tunConfig(options: TunOptions | undefined): TunConfig {
       optional('name', (name, value) => interfaceName(name, value, { template: true })) ??
       (tap ? 'tap%d' : 'tun%d'),
     tap,
-    packetInfo: optional('packetInfo', boolean) ?? false,
+    packetInfo,
+    offload,
     multiQueue: optional('multiQueue', boolean) ?? false,
     exclusive: optional('exclusive', boolean) ?? false,
     napi,

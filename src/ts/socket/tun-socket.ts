@@ -4,6 +4,7 @@ import { native, type SocketHandle } from '../native';
 import { check, invalidArgValue } from '../support/errors';
 import { integer } from '../support/options';
 import { MessageSocket, type MessageSocketSetup } from './message-socket';
+import { Offload } from './offload';
 import { adopted, inNamespace, interfaceNameOf, opened, openWhere, watchLink } from './opening';
 import { type TunConfig, type TunOptions, tunConfig } from './tun-options';
 
@@ -14,6 +15,7 @@ const IFF_NAPI = 0x0010;
 const IFF_NAPI_FRAGS = 0x0020;
 const IFF_MULTI_QUEUE = 0x0100;
 const IFF_NO_PI = 0x1000;
+const IFF_VNET_HDR = 0x4000;
 const IFF_TUN_EXCL = 0x8000;
 
 /** What opening a socket has changed, and how to undo it should a later step fail. */
@@ -65,7 +67,7 @@ export class TunSocket extends MessageSocket {
       (taken) => {
         const { name, netns } = opened(native().inspectTun(taken), openHints);
         const packetInfo = inNamespace(netns, (owned) => {
-          const answer = Link.get(name).tunPacketInfo ?? false;
+          const answer = Link.get(name).tun?.packetInfo ?? false;
           owned?.close();
           return answer;
         });
@@ -75,7 +77,7 @@ export class TunSocket extends MessageSocket {
         const name = interfaceNameOf(handle, 'TUNGETIFF');
         const link = Link.get(name);
         watchLink(handle, link.index, name);
-        return new TunSocket({ ...setupOf(tunConfig({}), handle, netns), name, link });
+        return new TunSocket({ ...setupOf(tunConfig({}), handle, netns, Offload.of(handle)), name, link });
       },
     );
   }
@@ -157,11 +159,14 @@ export class TunSocket extends MessageSocket {
     try {
       const name = interfaceNameOf(handle, 'TUNGETIFF');
       const link = Link.get(name);
-      if (config.multiQueue) checkPacketInfo(link, config);
+      if (config.multiQueue) checkSharedFraming(handle, link, config);
       configure(handle, link, config, undo);
+      // Last, since some kernels take it only when the link is up.
+      const shared = config.multiQueue && (link.tun?.queues ?? 1) > 1;
+      const offload = Offload.enable(handle, config.offload, shared, 'TUNSETOFFLOAD', { interface: name });
       // From here on: what was done to the link until now is no news.
       watchLink(handle, link.index, name);
-      return new TunSocket({ ...setupOf(config, handle, netns), name, link });
+      return new TunSocket({ ...setupOf(config, handle, netns, offload), name, link });
     } catch (error) {
       for (const step of undo.reverse()) {
         try {
@@ -175,7 +180,12 @@ export class TunSocket extends MessageSocket {
   }
 }
 
-function setupOf(config: TunConfig, handle: SocketHandle, netns: Netns | undefined): MessageSocketSetup {
+function setupOf(
+  config: TunConfig,
+  handle: SocketHandle,
+  netns: Netns | undefined,
+  offload: Offload,
+): MessageSocketSetup {
   return {
     handle,
     netns,
@@ -183,6 +193,7 @@ function setupOf(config: TunConfig, handle: SocketHandle, netns: Netns | undefin
     sendQueueLimit: config.sendQueueLimit,
     signal: config.signal,
     linkLayer: false,
+    offload,
   };
 }
 
@@ -190,6 +201,7 @@ function attachFlags(config: TunConfig): number {
   return (
     (config.tap ? IFF_TAP : IFF_TUN) |
     (config.packetInfo ? 0 : IFF_NO_PI) |
+    (config.offload === 'none' ? 0 : IFF_VNET_HDR) |
     (config.multiQueue ? IFF_MULTI_QUEUE : 0) |
     (config.exclusive ? IFF_TUN_EXCL : 0) |
     (config.napi !== false ? IFF_NAPI : 0) |
@@ -218,9 +230,17 @@ const openHints = new Map<string, string>([
   ['TUNGETIFF -88', 'the descriptor is no tun device'],
 ]);
 
-/** A second queue's wish for packet info is ignored by the kernel: the first queue has decided. */
-function checkPacketInfo(link: Link, config: TunConfig): void {
-  const granted = link.tunPacketInfo;
+/** A second queue's wish for packet info or a virtio header is ignored by the kernel: the first queue has decided. */
+function checkSharedFraming(handle: SocketHandle, link: Link, config: TunConfig): void {
+  const has = handle.virtioHeader !== 0;
+  if (has !== (config.offload !== 'none')) {
+    throw invalidArgValue(
+      'options.offload',
+      `${has ? "'raw' or 'split'" : "'none'"}, as it is for the other queues of ${link.name}`,
+      config.offload,
+    );
+  }
+  const granted = link.tun?.packetInfo;
   if (granted !== undefined && granted !== config.packetInfo) {
     throw invalidArgValue(
       'options.packetInfo',

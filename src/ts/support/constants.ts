@@ -31,6 +31,21 @@ export const TP_STATUS_CSUM_VALID = 0x80;
 /** The packet is one of TCP segments that were merged. */
 export const TP_STATUS_GSO_TCP = 0x100;
 
+/** `gsoType` of a packet's offload (include/uapi/linux/virtio_net.h): no superpacket. */
+export const VIRTIO_NET_HDR_GSO_NONE = 0;
+/** TCP over IPv4. */
+export const VIRTIO_NET_HDR_GSO_TCPV4 = 1;
+/** TCP over IPv6. */
+export const VIRTIO_NET_HDR_GSO_TCPV6 = 4;
+/** UDP datagrams of one length (UDP_SEGMENT). */
+export const VIRTIO_NET_HDR_GSO_UDP_L4 = 5;
+/** A bit beside TCPV4 or TCPV6: the first segment has CWR. */
+export const VIRTIO_NET_HDR_GSO_ECN = 0x80;
+/** A bit beside the others: in a UDP tunnel over IPv4. */
+export const VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4 = 0x20;
+/** A bit beside the others: in a UDP tunnel over IPv6. */
+export const VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV6 = 0x40;
+
 /** EtherTypes (include/uapi/linux/if_ether.h), as in `info.protocol`. */
 export const ETH_P_IP = 0x0800;
 export const ETH_P_ARP = 0x0806;

@@ -42,6 +42,56 @@ export interface LinkLayerInfo {
   status: number;
 }
 
+/** How a socket deals with segmentation offload. */
+export type OffloadMode = 'none' | 'split' | 'raw';
+
+/**
+ * What a device may leave to the program, and the program to the device: TUN_F_* of linux/if_tun.h. 'csum': the transport's checksum;
+ * 'tso4', 'tso6', 'tso-ecn': superpackets of TCP; 'uso4', 'uso6': of UDP; 'udp-tunnel', 'udp-tunnel-csum': of what is in a UDP tunnel.
+ */
+export type OffloadFeature =
+  | 'csum'
+  | 'tso4'
+  | 'tso6'
+  | 'tso-ecn'
+  | 'uso4'
+  | 'uso6'
+  | 'udp-tunnel'
+  | 'udp-tunnel-csum';
+
+/**
+ * What is still to be done to a packet: its virtio_net_hdr (linux/virtio_net.h, virtio 1.3, 5.1.6). Offsets and lengths are in bytes, 0 to
+ * 65535; offsets count from the packet's first byte, so from the Ethernet header where there is one.
+ */
+export interface PacketOffload {
+  /** The checksum field holds the sum of the pseudo header; that of the bytes from `checksumStart` on is to be added. */
+  needsChecksum: boolean;
+  /** Whoever handed the packet over has verified its checksum. */
+  checksumValid: boolean;
+  /** Where the checksum starts: the transport's header. */
+  checksumStart: number;
+  /** Where its field is, from `checksumStart`. */
+  checksumOffset: number;
+  /** What the packet is to be cut into: `constants.VIRTIO_NET_HDR_GSO_*`; NONE for a packet that is whole. */
+  gsoType: number;
+  /** Bytes of payload in each segment. */
+  gsoSize: number;
+  /** Bytes of link, IP and transport header; only a hint. */
+  headerLength: number;
+  /** In a UDP tunnel: the outer checksum is to be made. */
+  outerNeedsChecksum: boolean;
+  /** In a UDP tunnel: where the outer UDP header is. */
+  outerTransportOffset: number;
+  /** In a UDP tunnel: where the inner IP header is. */
+  innerNetworkOffset: number;
+}
+
+/** What sendmsg() and send() can be told beside the packet. */
+export interface SendOptions {
+  /** What is still to be done to the packet, on a socket with `offload`. What is left out is 0 or false. Default: nothing. */
+  offload?: Partial<PacketOffload> | undefined;
+}
+
 /**
  * What is known of a received packet beside its bytes: of one shape for each class of socket. What the link layer knows
  * comes with packet sockets only; a tun device has no such layer.
@@ -61,6 +111,8 @@ export interface MessageInfo extends Partial<LinkLayerInfo> {
    * it for, behind VLAN tags that it took out.
    */
   protocol: number;
+  /** What is still to be done to the packet. Of sockets with `offload: 'raw'`. */
+  offload?: PacketOffload | undefined;
 }
 
 /** What recvmsg() returns. */
@@ -85,6 +137,16 @@ export interface DirectionStats {
   dropped: number;
 }
 
+/** Counters of a socket with `offload: 'split'`. */
+export interface OffloadStats {
+  /** Superpackets that came in and were cut. */
+  received: number;
+  /** Superpackets that were made of packets and went out. */
+  sent: number;
+  /** What the kernel has refused at run time: superpackets of that kind are not made any more. */
+  refused: OffloadFeature[];
+}
+
 /** Where a 'dgram' packet socket sends a packet: the kernel makes the link header of it. */
 export interface PacketDestination {
   /** A hardware address of at most 8 bytes: `'02:00:00:00:00:01'`, `'ff:ff:ff:ff:ff:ff'` for all. */
@@ -93,8 +155,13 @@ export interface PacketDestination {
   protocol?: number | undefined;
 }
 
+/** What sendmsg() of a packet socket can be told beside the packet: a 'raw' socket `offload`, a 'dgram' socket where it goes. */
+export interface PacketSendOptions extends SendOptions, Partial<PacketDestination> {}
+
 /** What stats() returns: counters since the socket was opened. */
 export interface SocketStats {
   received: DirectionStats;
   sent: DirectionStats;
+  /** Of sockets with `offload: 'split'`. */
+  offload?: OffloadStats;
 }

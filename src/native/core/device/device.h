@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "core/offload/packet_view.h"
 #include "core/sys/sys_result.h"
 
 namespace tunsock {
@@ -28,6 +29,14 @@ class Device {
 
   /// The network namespace of the interface, as a descriptor that the caller owns.
   [[nodiscard]] virtual SysResult NetworkNamespace() const = 0;
+
+  /// Switches virtio headers on or off, and says what the device may hand over unfinished: as much of
+  /// `wanted` (TUN_F_*) as the kernel has. Returns what that is. `shared`: other sockets move packets of the
+  /// same device, and the size of the header is theirs too. An io must be made anew after it.
+  virtual SysResult SetOffload(uint32_t wanted, bool shared) = 0;
+
+  /// What packets start with; -EOPNOTSUPP for a link header that tunsock can't look behind.
+  virtual SysResult PacketFraming(Framing* framing) const = 0;
 
   /// Gives up the descriptor without closing it.
   virtual int Release() = 0;

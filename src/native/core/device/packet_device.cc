@@ -4,14 +4,20 @@
 #include <linux/if_packet.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <cstring>
 #include <utility>
 
+#include "core/offload/virtio_net_hdr.h"
+
 #ifndef PACKET_IGNORE_OUTGOING
 #define PACKET_IGNORE_OUTGOING 23
+#endif
+#ifndef PACKET_VNET_HDR_SZ
+#define PACKET_VNET_HDR_SZ 24
 #endif
 
 namespace tunsock {
@@ -58,6 +64,15 @@ SysResult BoundTo(int fd, sockaddr_ll* address) {
   return CallOnce([&] { return ::getsockname(fd, reinterpret_cast<sockaddr*>(address), &length); });
 }
 
+/// Bytes of virtio header before each packet; 0 for none.
+SysResult VirtioHeaderOf(int fd) {
+  const SysResult on = Get(fd, SOL_PACKET, PACKET_VNET_HDR);
+  if (on <= 0) return on;
+  // Linux 6.4; before it there was one size.
+  const SysResult size = Get(fd, SOL_PACKET, PACKET_VNET_HDR_SZ);
+  return size > 0 ? size : static_cast<SysResult>(VirtioNetHdr::kSize);
+}
+
 }  // namespace
 
 Failure PacketDevice::Open(const PacketOptions& options, PacketDevice* device) {
@@ -69,7 +84,7 @@ Failure PacketDevice::Open(const PacketOptions& options, PacketDevice* device) {
   opened.fd_.reset(static_cast<int>(fd));
   const Failure failure = opened.Configure(options);
   if (failure.error < 0) return failure;
-  opened.framing_ = {options.interface_index, options.protocol, options.auxdata || options.timestamps,
+  opened.framing_ = {options.interface_index, options.protocol, options.auxdata || options.timestamps, 0,
                      options.destination};
   *device = std::move(opened);
   return {};
@@ -132,10 +147,9 @@ Failure PacketDevice::Adopt(int fd, PacketDevice* device) {
   const SysResult domain = Get(fd, SOL_SOCKET, SO_DOMAIN);
   if (domain < 0) return {domain, "getsockopt"};
   if (domain != AF_PACKET) return {-ENOTSOCK, "getsockopt"};
-  // Packets would have a virtio_net_hdr in front.
-  const SysResult header = Get(fd, SOL_PACKET, PACKET_VNET_HDR);
+  const SysResult header = VirtioHeaderOf(fd);
   if (header < 0) return {header, "getsockopt"};
-  if (header != 0) return {-EOPNOTSUPP, "PACKET_VNET_HDR"};
+  if (header > static_cast<SysResult>(kMaxVirtioHeader)) return {-EOPNOTSUPP, "PACKET_VNET_HDR_SZ"};
   sockaddr_ll address;
   const SysResult bound = BoundTo(fd, &address);
   if (bound < 0) return {bound, "getsockname"};
@@ -144,7 +158,8 @@ Failure PacketDevice::Adopt(int fd, PacketDevice* device) {
 
   PacketDevice adopted;
   const bool control = Get(fd, SOL_PACKET, PACKET_AUXDATA) > 0 || Get(fd, SOL_SOCKET, SO_TIMESTAMPNS) > 0;
-  adopted.framing_ = {static_cast<uint32_t>(address.sll_ifindex), ntohs(address.sll_protocol), control, {}};
+  adopted.framing_ = {static_cast<uint32_t>(address.sll_ifindex), ntohs(address.sll_protocol), control,
+                      static_cast<size_t>(header), {}};
   adopted.fd_.reset(fd);
   *device = std::move(adopted);
   return {};
@@ -156,6 +171,34 @@ SysResult PacketDevice::Control(const std::string& request, int /*value*/) {
   if (request == "SO_TYPE") return Get(fd(), SOL_SOCKET, SO_TYPE);
   if (request == "sll_ifindex") return framing_.interface_index;
   return -EINVAL;
+}
+
+SysResult PacketDevice::SetOffload(uint32_t wanted, bool /*shared*/) {
+  const int on = wanted != 0 ? 1 : 0;
+  const SysResult result = Set(fd(), SOL_PACKET, PACKET_VNET_HDR, on);
+  if (result < 0) return result;
+  framing_.virtio_header = on != 0 ? VirtioNetHdr::kSize : 0;
+  return wanted;
+}
+
+SysResult PacketDevice::PacketFraming(Framing* framing) const {
+  ifreq request{};
+  request.ifr_ifindex = static_cast<int>(framing_.interface_index);
+  SysResult result = CallOnce([&] { return ::ioctl(fd(), SIOCGIFNAME, &request); });
+  if (result >= 0) result = CallOnce([&] { return ::ioctl(fd(), SIOCGIFHWADDR, &request); });
+  if (result < 0) return result;
+  switch (request.ifr_hwaddr.sa_family) {
+    case ARPHRD_ETHER:
+    case ARPHRD_LOOPBACK:
+      *framing = Framing::kEthernet;
+      return 0;
+    case ARPHRD_NONE:
+    case ARPHRD_RAWIP:
+      *framing = Framing::kIp;
+      return 0;
+    default:
+      return -EOPNOTSUPP;
+  }
 }
 
 SysResult PacketDevice::Name(std::string* name) const {

@@ -38,7 +38,7 @@ class PacketDevice final : public Device {
   static Failure Open(const PacketOptions& options, PacketDevice* device);
 
   /// Takes over a packet socket that something else opened. Leaves `fd` with the caller when it fails:
-  /// -ENOTSOCK for what is no packet socket, -EOPNOTSUPP for one with PACKET_VNET_HDR.
+  /// -ENOTSOCK for what is no packet socket.
   static Failure Adopt(int fd, PacketDevice* device);
 
   [[nodiscard]] int fd() const override { return fd_.get(); }
@@ -47,6 +47,9 @@ class PacketDevice final : public Device {
   SysResult Name(std::string* name) const override;
   [[nodiscard]] SysResult NetworkNamespace() const override;
   int Release() override { return fd_.release(); }
+  /// PACKET_VNET_HDR: on where anything is wanted. What comes in is as the interface has it.
+  SysResult SetOffload(uint32_t wanted, bool shared) override;
+  SysResult PacketFraming(Framing* framing) const override;
 
   [[nodiscard]] const SocketFraming& framing() const { return framing_; }
 

@@ -7,8 +7,15 @@
 
 #include <cstring>
 
+#include "core/offload/virtio_net_hdr.h"
+
 namespace tunsock {
 namespace {
+
+/// TUN_F_*, which older kernel headers don't name.
+constexpr uint32_t kUso = 0x20 | 0x40;       // USO4 and USO6, Linux 6.2
+constexpr uint32_t kTunnel = 0x80;           // UDP_TUNNEL_GSO, Linux 6.17
+constexpr uint32_t kTunnelChecksum = 0x100;  // UDP_TUNNEL_GSO_CSUM
 
 enum class Argument { kValue, kSetPointer, kGetPointer };
 
@@ -127,6 +134,40 @@ SysResult TunDevice::Control(const std::string& request, int value) {
     return result >= 0 && known.argument == Argument::kGetPointer ? value : result;
   }
   return -EINVAL;
+}
+
+SysResult TunDevice::SetHeaderSize(size_t bytes) {
+  const SysResult result = Control("TUNSETVNETHDRSZ", static_cast<int>(bytes));
+  if (result >= 0) framing_.virtio_header = bytes;
+  return result;
+}
+
+SysResult TunDevice::SetOffload(uint32_t wanted, bool shared) {
+  // What a kernel may lack, the newest first; what stands below needs what stands above it.
+  constexpr uint32_t kParts[] = {kTunnelChecksum, kTunnel,   kUso, TUN_F_TSO_ECN, TUN_F_TSO4 | TUN_F_TSO6,
+                                 TUN_F_CSUM};
+  const bool own_header = framing_.virtio_header != 0 && !shared;
+  if (own_header) {
+    const size_t size = (wanted & kTunnel) != 0 ? kMaxVirtioHeader : VirtioNetHdr::kSize;
+    const SysResult result = SetHeaderSize(size);
+    if (result < 0) return result;
+  }
+  if (framing_.virtio_header < kMaxVirtioHeader) wanted &= ~(kTunnel | kTunnelChecksum);
+  for (const uint32_t part : kParts) {
+    const SysResult result = Control("TUNSETOFFLOAD", static_cast<int>(wanted));
+    if (result != -EINVAL) return result < 0 ? result : static_cast<SysResult>(wanted);
+    wanted &= ~part;
+    if (part == kTunnel && own_header) {
+      const SysResult size = SetHeaderSize(VirtioNetHdr::kSize);
+      if (size < 0) return size;
+    }
+  }
+  return Control("TUNSETOFFLOAD", 0);
+}
+
+SysResult TunDevice::PacketFraming(Framing* framing) const {
+  *framing = framing_.ethernet ? Framing::kEthernet : Framing::kIp;
+  return 0;
 }
 
 SysResult TunDevice::SetQueue(bool attached) {

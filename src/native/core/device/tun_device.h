@@ -32,6 +32,10 @@ class TunDevice final : public Device {
   /// Detaches this queue, or attaches it again (IFF_DETACH_QUEUE, IFF_ATTACH_QUEUE).
   SysResult SetQueue(bool attached);
 
+  /// TUNSETOFFLOAD, and TUNSETVNETHDRSZ on a device with IFF_VNET_HDR.
+  SysResult SetOffload(uint32_t wanted, bool shared) override;
+  SysResult PacketFraming(Framing* framing) const override;
+
   /// -EBADFD when the device is gone.
   SysResult Name(std::string* name) const override;
 
@@ -47,6 +51,7 @@ class TunDevice final : public Device {
 
  private:
   Failure ReadFraming(bool packet_info);
+  SysResult SetHeaderSize(size_t bytes);
 
   UniqueFd fd_;
   TunFraming framing_;

@@ -76,8 +76,12 @@ bool TakeLink(Bytes payload, LinkInfo* link) {
   const AttributeTable<IFLA_INFO_DATA> kind(attributes.Get(IFLA_LINKINFO));
   link->kind = kind.String(IFLA_INFO_KIND);
   if (link->kind == "tun") {
-    const Bytes packet_info = AttributeTable<IFLA_TUN_PI>(kind.Get(IFLA_INFO_DATA)).Get(IFLA_TUN_PI);
-    if (packet_info.size != 0) link->tun_packet_info = packet_info.data[0] != 0;
+    const AttributeTable<IFLA_TUN_NUM_DISABLED_QUEUES> data(kind.Get(IFLA_INFO_DATA));
+    const Bytes packet_info = data.Get(IFLA_TUN_PI);
+    if (packet_info.size != 0) {
+      link->tun = TunInfo{packet_info.data[0] != 0,
+                          data.U32(IFLA_TUN_NUM_QUEUES, 1) + data.U32(IFLA_TUN_NUM_DISABLED_QUEUES)};
+    }
   }
   link->flags = header.ifi_flags;
   link->mtu = attributes.U32(IFLA_MTU);

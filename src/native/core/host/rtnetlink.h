@@ -13,6 +13,12 @@
 
 namespace tunsock {
 
+/// What RTM_GETLINK tells of tun devices.
+struct TunInfo {
+  bool packet_info = false;  // no IFF_NO_PI
+  uint32_t queues = 1;       // descriptors that are attached, detached ones too
+};
+
 /// A network interface, as RTM_GETLINK tells.
 struct LinkInfo {
   uint32_t index = 0;
@@ -24,7 +30,7 @@ struct LinkInfo {
   uint32_t master = 0;  // the index of the bridge (or bond, ...) that it is a port of, or 0
   std::string mac;  // "02:00:00:00:00:01", as long as the hardware's addresses are; empty where it has none
   rtnl_link_stats64 stats{};
-  std::optional<bool> tun_packet_info;  // tun: no IFF_NO_PI; absent for other kinds
+  std::optional<TunInfo> tun;  // absent for other kinds
 };
 
 /// What to change of a link; what is absent stays as it is.

@@ -32,6 +32,17 @@ struct IoStats {
   Direction sent;
 };
 
+/// What OffloadIo did, beside the packets that its caller saw.
+struct OffloadStats {
+  static constexpr uint32_t kTso4 = 0x02;  // as TUN_F_* has them
+  static constexpr uint32_t kTso6 = 0x04;
+  static constexpr uint32_t kUso = 0x60;
+
+  uint64_t received = 0;  // superpackets that were cut
+  uint64_t sent = 0;      // superpackets that were made
+  uint32_t refused = 0;   // kinds that the kernel refused, and that are not made any more
+};
+
 /// Moves packets through one descriptor, one packet a message, and never blocks: what would block returns
 /// -EAGAIN. Does not own the descriptor. Errors are negative errnos. `flags` are those of sendmsg(2) and
 /// recvmsg(2).
@@ -57,10 +68,16 @@ class PacketIo {
   /// one.
   virtual SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) = 0;
 
+  /// Packets that were taken from the descriptor and wait for a receive call. poll(2) does not see them.
+  [[nodiscard]] virtual size_t Held() const { return 0; }
+
   /// The error behind a POLLERR, as a negative errno; 0 where there is none (any more).
   virtual SysResult PendingError() = 0;
 
   [[nodiscard]] virtual const IoStats& stats() { return stats_; }
+
+  /// Null where nothing is cut or merged.
+  [[nodiscard]] virtual const OffloadStats* offload_stats() const { return nullptr; }
 
  protected:
   /// Counts one operation in `direction` and returns its result as it is.

@@ -37,9 +37,11 @@ msghdr HeaderOf(Envelope* envelope, const iovec* views, size_t count, bool contr
   return header;
 }
 
-/// Takes what came with a packet. Its name and control data are as the kernel left them.
+/// Takes what came with a packet but for its virtio header. Its name and control data are as the kernel left
+/// them.
 void ReadMeta(msghdr* header, PacketMeta* meta, uint32_t* protocol) {
-  *meta = {};
+  constexpr size_t kRest = offsetof(PacketMeta, interface_index);
+  std::memset(reinterpret_cast<uint8_t*>(meta) + kRest, 0, sizeof *meta - kRest);
   *protocol = 0;
   sockaddr_ll from;
   // The error queue's messages have no name.
@@ -100,30 +102,59 @@ SysResult SocketIo::Settle(SysResult result) {
 SysResult SocketIo::Receive(const iovec* views, int count, int flags, PacketDetails* details) {
   if (count > kMaxViews) return -EINVAL;
   if (kept_error_ != 0) return std::exchange(kept_error_, 0);
-  Envelope envelope;
-  msghdr header = HeaderOf(&envelope, views, static_cast<size_t>(count), framing_.control);
-  const SysResult size =
-      Settle(RetryOnSignal([&] { return ::recvmsg(fd_, &header, flags | MSG_DONTWAIT | MSG_TRUNC); }));
+  SysResult size = ReceiveOne(views, count, flags, details);
+  // The kernel has dropped a packet that no virtio header can describe (virtio_net_hdr_from_skb()): of a tunnel, say.
+  const bool undescribed = framing_.virtio_header != 0 && (flags & ~(MSG_DONTWAIT | MSG_TRUNC | MSG_PEEK)) == 0;
+  for (uint32_t dropped = 0; size == -EINVAL && undescribed && dropped < kChunk; ++dropped) {
+    stats_.received.dropped += 1;
+    size = ReceiveOne(views, count, flags, details);
+  }
   const bool taken = size < 0 || (flags & MSG_PEEK) == 0;
   if (taken) Count(&stats_.received, size);
   if (size < 0) return size;
 
-  ReadMeta(&header, &details->meta, &details->protocol);
-  details->size = static_cast<uint32_t>(size);
-  details->copied =
-      static_cast<uint32_t>(std::min(TotalLength(views, header.msg_iovlen), static_cast<size_t>(size)));
-  details->flags = details->size > details->copied ? MSG_TRUNC : 0;
   if (taken && details->flags != 0) stats_.received.truncated += 1;
   return (flags & MSG_TRUNC) != 0 ? details->size : details->copied;
 }
 
+/// One recvmsg(2): the packet's true length, and the rest in `details`.
+SysResult SocketIo::ReceiveOne(const iovec* views, int count, int flags, PacketDetails* details) {
+  Envelope envelope;
+  iovec all[kMaxViews + 1];
+  *details = {};
+  if (framing_.virtio_header != 0) {
+    all[0] = {details->meta.virtio_header, framing_.virtio_header};
+    std::copy(views, views + count, all + 1);
+  }
+  msghdr header = framing_.virtio_header != 0
+                      ? HeaderOf(&envelope, all, static_cast<size_t>(count) + 1, framing_.control)
+                      : HeaderOf(&envelope, views, static_cast<size_t>(count), framing_.control);
+  const SysResult size = WithoutHeader(
+      Settle(RetryOnSignal([&] { return ::recvmsg(fd_, &header, flags | MSG_DONTWAIT | MSG_TRUNC); })));
+  if (size < 0) return size;
+  ReadMeta(&header, &details->meta, &details->protocol);
+  details->size = static_cast<uint32_t>(size);
+  details->copied = static_cast<uint32_t>(
+      std::min(TotalLength(views, static_cast<size_t>(count)), static_cast<size_t>(size)));
+  details->flags = details->size > details->copied ? MSG_TRUNC : 0;
+  return size;
+}
+
+SysResult SocketIo::WithoutHeader(SysResult result) const {
+  return result < 0 ? result
+                    : std::max<SysResult>(0, result - static_cast<SysResult>(framing_.virtio_header));
+}
+
 SysResult SocketIo::ReceiveChunk(const Batch& batch, uint32_t start, uint32_t count) {
   Envelope envelopes[kChunk];
-  iovec slots[kChunk];
+  iovec slots[kChunk][2];
   mmsghdr headers[kChunk];
+  const size_t views = framing_.virtio_header != 0 ? 2 : 1;
   for (uint32_t i = 0; i < count; ++i) {
-    slots[i] = {batch.slab + batch.SlotOffset(start + i), batch.packet_size};
-    headers[i].msg_hdr = HeaderOf(&envelopes[i], &slots[i], 1, framing_.control);
+    iovec* slot = slots[i];
+    if (framing_.virtio_header != 0) *slot++ = {batch.meta[start + i].virtio_header, framing_.virtio_header};
+    *slot = {batch.slab + batch.SlotOffset(start + i), batch.packet_size};
+    headers[i].msg_hdr = HeaderOf(&envelopes[i], slots[i], views, framing_.control);
   }
   const SysResult received = Settle(
       RetryOnSignal([&] { return ::recvmmsg(fd_, headers, count, MSG_DONTWAIT | MSG_TRUNC, nullptr); }));
@@ -133,7 +164,7 @@ SysResult SocketIo::ReceiveChunk(const Batch& batch, uint32_t start, uint32_t co
   }
   for (uint32_t i = 0; i < received; ++i) {
     const uint32_t index = start + i;
-    const uint32_t size = headers[i].msg_len;
+    const auto size = static_cast<uint32_t>(WithoutHeader(headers[i].msg_len));
     const bool cut = size > batch.packet_size;
     Count(&stats_.received, size);
     if (cut) stats_.received.truncated += 1;
@@ -193,16 +224,23 @@ socklen_t SocketIo::AddressOf(const Destination& destination, const uint8_t* fir
   return sizeof *address;
 }
 
-SysResult SocketIo::Send(const iovec* views, int count, int flags, const PacketMeta* /*meta*/) {
-  return SendTo(views, count, flags, framing_.destination);
+SysResult SocketIo::Send(const iovec* views, int count, int flags, const PacketMeta* meta) {
+  if ((flags & ~kSendFlags) != 0 || count > kMaxViews) return -EINVAL;
+  return Count(&stats_.sent, SendOne(views, count, framing_.destination, meta));
 }
 
 SysResult SocketIo::SendTo(const iovec* views, int count, int flags, const Destination& destination) {
   if ((flags & ~kSendFlags) != 0 || count > kMaxViews) return -EINVAL;
+  return Count(&stats_.sent, SendOne(views, count, destination, nullptr));
+}
+
+SysResult SocketIo::SendOne(const iovec* views, int count, const Destination& destination,
+                            const PacketMeta* meta) {
   const iovec* first =
       std::find_if(views, views + count, [](const iovec& view) { return view.iov_len != 0; });
   // The kernel pads nothing and takes an empty packet as one without a link header.
-  if (first == views + count) return Count(&stats_.sent, -EINVAL);
+  if (first == views + count) return -EINVAL;
+  if (framing_.virtio_header == 0 && meta != nullptr && NeedsOffload(*meta)) return -EOPNOTSUPP;
   sockaddr_ll address;
   msghdr header{};
   header.msg_namelen =
@@ -210,30 +248,51 @@ SysResult SocketIo::SendTo(const iovec* views, int count, int flags, const Desti
   header.msg_name = header.msg_namelen != 0 ? &address : nullptr;
   header.msg_iov = const_cast<iovec*>(views);
   header.msg_iovlen = static_cast<size_t>(count);
-  return Count(&stats_.sent,
-               Settle(RetryOnSignal([&] { return ::sendmsg(fd_, &header, MSG_DONTWAIT | MSG_NOSIGNAL); })));
+  iovec all[kMaxViews + 1];
+  if (framing_.virtio_header != 0) {
+    all[0] = HeaderView(meta);
+    std::copy(views, views + count, all + 1);
+    header.msg_iov = all;
+    header.msg_iovlen += 1;
+  }
+  return WithoutHeader(
+      Settle(RetryOnSignal([&] { return ::sendmsg(fd_, &header, MSG_DONTWAIT | MSG_NOSIGNAL); })));
+}
+
+iovec SocketIo::HeaderView(const PacketMeta* meta) const {
+  static constexpr PacketMeta kWholePacket{};
+  const uint8_t* header = (meta != nullptr ? meta : &kWholePacket)->virtio_header;
+  return {const_cast<uint8_t*>(header), framing_.virtio_header};
 }
 
 SysResult SocketIo::SendChunk(const Batch& batch, uint32_t start, uint32_t end) {
   sockaddr_ll addresses[kChunk];
-  iovec packets[kChunk];
+  iovec packets[kChunk][2];
   mmsghdr headers[kChunk] = {};
+  const bool with_header = framing_.virtio_header != 0;
   uint32_t count = 0;
   for (uint32_t index = start; index < end && batch.Holds(index) && batch.lengths[index] != 0; ++index) {
+    const PacketMeta* meta = batch.has_headers ? &batch.meta[index] : nullptr;
+    if (!with_header && meta != nullptr && NeedsOffload(*meta)) {
+      if (count == 0) return Count(&stats_.sent, -EOPNOTSUPP);
+      break;
+    }
     uint8_t* packet = batch.slab + batch.offsets[index];
-    packets[count] = {packet, batch.lengths[index]};
+    iovec* view = packets[count];
+    if (with_header) *view++ = HeaderView(meta);
+    *view = {packet, batch.lengths[index]};
     msghdr& header = headers[count].msg_hdr;
     header.msg_namelen = AddressOf(framing_.destination, packet, batch.lengths[index], &addresses[count]);
     header.msg_name = header.msg_namelen != 0 ? &addresses[count] : nullptr;
-    header.msg_iov = &packets[count];
-    header.msg_iovlen = 1;
+    header.msg_iov = packets[count];
+    header.msg_iovlen = with_header ? 2 : 1;
     ++count;
   }
   if (count == 0) return Count(&stats_.sent, -EINVAL);
   const SysResult sent =
       Settle(RetryOnSignal([&] { return ::sendmmsg(fd_, headers, count, MSG_DONTWAIT | MSG_NOSIGNAL); }));
   if (sent < 0) return Count(&stats_.sent, sent);
-  for (uint32_t i = 0; i < sent; ++i) Count(&stats_.sent, headers[i].msg_len);
+  for (uint32_t i = 0; i < sent; ++i) Count(&stats_.sent, WithoutHeader(headers[i].msg_len));
   return sent;
 }
 

@@ -19,6 +19,7 @@ struct SocketFraming {
   uint32_t interface_index = 0;  // 0: all interfaces
   uint16_t protocol = 0;         // EtherType, host order, as bound
   bool control = false;          // PACKET_AUXDATA or SO_TIMESTAMPNS is on
+  size_t virtio_header = 0;      // bytes of virtio_net_hdr (PACKET_VNET_HDR), kept apart from the caller's buffers
   Destination destination;       // of what is sent with none of its own
 };
 
@@ -30,7 +31,7 @@ class SocketIo final : public PacketIo {
   SocketIo(int fd, SocketFraming framing) : fd_(fd), framing_(framing) {}
 
   SysResult Receive(const iovec* views, int count, int flags, PacketDetails* details) override;
-  /// `meta` is of no use to a packet socket: its packets go where the socket's own destination is.
+  /// Of `meta` the virtio header counts; the packet goes where the socket's own destination is.
   SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) override;
   SysResult ReceiveBatch(const Batch& batch, int flags) override;
   SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) override;
@@ -43,12 +44,18 @@ class SocketIo final : public PacketIo {
   SysResult SendTo(const iovec* views, int count, int flags, const Destination& destination);
 
  private:
+  SysResult ReceiveOne(const iovec* views, int count, int flags, PacketDetails* details);
+  SysResult SendOne(const iovec* views, int count, const Destination& destination, const PacketMeta* meta);
   /// As many packets as recvmmsg(2) takes at once, into slots from `start` on.
   SysResult ReceiveChunk(const Batch& batch, uint32_t start, uint32_t count);
   SysResult SendChunk(const Batch& batch, uint32_t start, uint32_t end);
   /// The address to send a packet to that starts with `first`; empty when it needs none.
   socklen_t AddressOf(const Destination& destination, const uint8_t* first, size_t length,
                       sockaddr_ll* address) const;
+  /// What goes before a packet: its virtio header, or one that says nothing.
+  [[nodiscard]] iovec HeaderView(const PacketMeta* meta) const;
+  /// What the kernel returned, without the virtio header.
+  [[nodiscard]] SysResult WithoutHeader(SysResult result) const;
   /// Says what a result of the kernel means for a socket whose interface may be gone.
   SysResult Settle(SysResult result);
   [[nodiscard]] bool Gone() const;

@@ -24,6 +24,9 @@ constexpr size_t kPacketInfoProtocolOffset = 2;
 /// kernel, never read, and so shared by all threads.
 uint8_t g_spill[kMaxPacket + 64];
 
+/// The virtio header of a packet that is no more than it seems.
+constexpr PacketMeta kWholePacket{};
+
 size_t TotalLength(const iovec* views, int count) {
   size_t total = 0;
   for (int i = 0; i < count; ++i) total += views[i].iov_len;
@@ -62,29 +65,42 @@ uint32_t ProtocolOf(const TunFraming& framing, const uint8_t* head, size_t lengt
   return ProtocolOfIp(head, length);
 }
 
+/// A device that goes away under a read shows as EFAULT once, and as EBADFD from then on.
+SysResult Settle(SysResult result) {
+  return result == -EFAULT ? -EBADFD : result;
+}
+
 }  // namespace
 
 // syscall(2) rather than read(2) and write(2): those are cancellation points, which in a process with threads
 // costs two locked instructions for each packet (10 to 25 ns).
 
+SysResult TunIo::WithoutHeader(SysResult result) const {
+  return result < 0 ? result
+                    : std::max<SysResult>(0, result - static_cast<SysResult>(framing_.virtio_header));
+}
+
 SysResult TunIo::ReadPacket(const iovec* views, int count, PacketMeta* meta) {
-  SysResult result = 0;
-  if (framing_.virtio_header == 0 && count == 1) {
-    result = RetryOnSignal([&] { return ::syscall(SYS_read, fd_, views[0].iov_base, views[0].iov_len); });
-  } else {
-    iovec all[kMaxViews + 2];
-    int used = 0;
-    if (framing_.virtio_header != 0) all[used++] = {meta->virtio_header, framing_.virtio_header};
-    std::copy(views, views + count, all + used);
-    result = RetryOnSignal([&] { return ::readv(fd_, all, used + count); });
-    if (result >= 0) result = std::max<SysResult>(0, result - static_cast<SysResult>(framing_.virtio_header));
-  }
-  // A device that goes away under a read shows as EFAULT once, and as EBADFD from then on.
-  return result == -EFAULT ? -EBADFD : result;
+  iovec all[kMaxViews + 1];
+  int used = 0;
+  if (framing_.virtio_header != 0) all[used++] = {meta->virtio_header, framing_.virtio_header};
+  std::copy(views, views + count, all + used);
+  return Settle(WithoutHeader(RetryOnSignal([&] { return ::readv(fd_, all, used + count); })));
+}
+
+SysResult TunIo::ReadSlot(uint8_t* slot, size_t room, PacketMeta* meta) {
+  const size_t header = framing_.virtio_header;
+  if (header == 0) return Settle(RetryOnSignal([&] { return ::syscall(SYS_read, fd_, slot, room); }));
+  const Headroom headroom(slot, header);
+  const SysResult result =
+      RetryOnSignal([&] { return ::syscall(SYS_read, fd_, headroom.data(), header + room); });
+  std::memcpy(meta->virtio_header, headroom.data(), header);
+  return Settle(WithoutHeader(result));
 }
 
 SysResult TunIo::Receive(const iovec* views, int count, int flags, PacketDetails* details) {
-  if ((flags & ~kReceiveFlags) != 0 || count > kMaxViews) return -EINVAL;
+  const int most = framing_.virtio_header != 0 ? kMaxViews - 1 : kMaxViews;
+  if ((flags & ~kReceiveFlags) != 0 || count > most) return -EINVAL;
   // Transmit timestamps are not asked for, so the error queue is empty.
   if ((flags & MSG_ERRQUEUE) != 0) return Count(&stats_.received, -EAGAIN);
   const size_t room = TotalLength(views, count);
@@ -113,26 +129,43 @@ SysResult TunIo::Receive(const iovec* views, int count, int flags, PacketDetails
   return (flags & MSG_TRUNC) != 0 ? details->size : details->copied;
 }
 
-SysResult TunIo::WritePacket(const iovec* views, int count, size_t total, const PacketMeta* meta) {
+SysResult TunIo::CheckLength(size_t total) const {
   if (total == 0) return -EINVAL;
   // The kernel takes even 131072 bytes, and sends what no receiver can take.
   const size_t headers =
       (framing_.ethernet ? kMaxLinkHeader : 0) + (framing_.packet_info ? sizeof(tun_pi) : 0);
-  if (total > kMaxIpPacket + headers) return -EMSGSIZE;
-  if (framing_.virtio_header == 0 && count == 1) {
-    return RetryOnSignal([&] { return ::syscall(SYS_write, fd_, views[0].iov_base, total); });
+  return total > kMaxIpPacket + headers ? -EMSGSIZE : 0;
+}
+
+SysResult TunIo::WritePacket(const iovec* views, int count, size_t total, const PacketMeta* meta) {
+  const SysResult checked = CheckLength(total);
+  if (checked < 0) return checked;
+  if (framing_.virtio_header == 0) {
+    if (meta != nullptr && NeedsOffload(*meta)) return -EOPNOTSUPP;
+    if (count == 1) {
+      return RetryOnSignal([&] { return ::syscall(SYS_write, fd_, views[0].iov_base, total); });
+    }
+    return RetryOnSignal([&] { return ::writev(fd_, views, count); });
   }
-  static const PacketMeta kNoMeta{};
   iovec all[kMaxViews + 1];
-  int used = 0;
-  if (framing_.virtio_header != 0) {
-    const uint8_t* header = (meta != nullptr ? meta : &kNoMeta)->virtio_header;
-    all[used++] = {const_cast<uint8_t*>(header), framing_.virtio_header};
+  const uint8_t* header = (meta != nullptr ? meta : &kWholePacket)->virtio_header;
+  all[0] = {const_cast<uint8_t*>(header), framing_.virtio_header};
+  std::copy(views, views + count, all + 1);
+  return WithoutHeader(RetryOnSignal([&] { return ::writev(fd_, all, count + 1); }));
+}
+
+SysResult TunIo::WriteSlot(uint8_t* packet, size_t length, const PacketMeta* meta) {
+  const size_t header = framing_.virtio_header;
+  const SysResult checked = CheckLength(length);
+  if (checked < 0) return checked;
+  if (header == 0) {
+    if (meta != nullptr && NeedsOffload(*meta)) return -EOPNOTSUPP;
+    return RetryOnSignal([&] { return ::syscall(SYS_write, fd_, packet, length); });
   }
-  std::copy(views, views + count, all + used);
-  const SysResult result = RetryOnSignal([&] { return ::writev(fd_, all, used + count); });
-  return result < 0 ? result
-                    : std::max<SysResult>(0, result - static_cast<SysResult>(framing_.virtio_header));
+  const Headroom headroom(packet, header);
+  std::memcpy(headroom.data(), (meta != nullptr ? meta : &kWholePacket)->virtio_header, header);
+  return WithoutHeader(
+      RetryOnSignal([&] { return ::syscall(SYS_write, fd_, headroom.data(), header + length); }));
 }
 
 SysResult TunIo::Send(const iovec* views, int count, int flags, const PacketMeta* meta) {
@@ -144,14 +177,14 @@ SysResult TunIo::ReceiveBatch(const Batch& batch, int flags) {
   if ((flags & ~(MSG_DONTWAIT | MSG_TRUNC)) != 0) return -EINVAL;
   if (framing_.packet_info && batch.SlotLength() < sizeof(tun_pi)) return -EINVAL;
   return FillBatch(batch, [&](uint8_t* slot, size_t room, uint32_t index) {
-    const iovec view{slot, room};
-    const SysResult size = ReadPacket(&view, 1, &batch.meta[index]);
+    const SysResult size = ReadSlot(slot, room, &batch.meta[index]);
     Count(&stats_.received, size);
     if (size < 0) return size;
     const size_t kept = std::min(static_cast<size_t>(size), batch.SlotLength());
     const bool cut = kept < static_cast<size_t>(size);
     if (cut) {
       stats_.received.truncated += 1;
+      const iovec view{slot, room};
       if (framing_.packet_info) MarkStripped(&view, 1);
     }
     batch.flags[index] = cut ? MSG_TRUNC : 0;
@@ -163,8 +196,8 @@ SysResult TunIo::ReceiveBatch(const Batch& batch, int flags) {
 SysResult TunIo::SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) {
   if ((flags & ~kSendFlags) != 0) return -EINVAL;
   return DrainBatch(batch, start, end, [&](uint8_t* packet, size_t length, uint32_t index) {
-    const iovec view{packet, length};
-    return Count(&stats_.sent, WritePacket(&view, 1, length, &batch.meta[index]));
+    const PacketMeta* meta = batch.has_headers ? &batch.meta[index] : nullptr;
+    return Count(&stats_.sent, WriteSlot(packet, length, meta));
   });
 }
 

@@ -26,7 +26,14 @@ class TunIo final : public PacketIo {
 
  private:
   SysResult ReadPacket(const iovec* views, int count, PacketMeta* meta);
+  /// For a packet in a batch, which has memory before it.
+  SysResult ReadSlot(uint8_t* slot, size_t room, PacketMeta* meta);
   SysResult WritePacket(const iovec* views, int count, size_t total, const PacketMeta* meta);
+  SysResult WriteSlot(uint8_t* packet, size_t length, const PacketMeta* meta);
+  /// 0, or why a packet of that length can't be sent.
+  [[nodiscard]] SysResult CheckLength(size_t total) const;
+  /// What a read or write returned, without the virtio header.
+  [[nodiscard]] SysResult WithoutHeader(SysResult result) const;
 
   int fd_;
   TunFraming framing_;

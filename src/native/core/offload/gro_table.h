@@ -70,6 +70,10 @@ class GroTable {
   /// Forgets all packets; the next flush starts.
   void Clear();
 
+  /// What the device takes: counts for packets that are added from now on.
+  void SetOptions(const GroOptions& options) { options_ = options; }
+  [[nodiscard]] const GroOptions& options() const { return options_; }
+
  private:
   static constexpr size_t kBuckets = 2 * kMaxPackets;  // a power of two
   static constexpr uint16_t kNone = UINT16_MAX;
@@ -113,7 +117,7 @@ class GroTable {
   std::array<Run, kMaxPackets> runs_;
   std::array<uint16_t, kBuckets> buckets_;  // each flow's latest run
   std::array<uint16_t, kMaxPackets> members_;
-  std::array<uint8_t, kMaxLinkHeader + kIp6Header + kMaxTcpHeader> header_;
+  std::array<uint8_t, kMaxEthernetHeader + kIp6Header + kMaxTcpHeader> header_;
 };
 
 }  // namespace tunsock

@@ -61,7 +61,7 @@ bool PacketView::ParseIp6(const uint8_t* packet) {
     if (ip_size < header + 8) return false;
     protocol = ip[header];
     header += (static_cast<size_t>(ip[header + 1]) + 1) * 8;
-    if (ip_size < header || header > UINT16_MAX - kMaxLinkHeader) return false;
+    if (ip_size < header || header > UINT16_MAX - kMaxEthernetHeader) return false;
   }
   l4_offset = static_cast<uint16_t>(ip_offset + header);
   fragment = protocol == IPPROTO_FRAGMENT;

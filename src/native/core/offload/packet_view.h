@@ -10,7 +10,7 @@ namespace tunsock {
 /// What a packet starts with: its IP header (tun), or an Ethernet header with up to two VLAN tags (tap).
 enum class Framing : uint8_t { kIp, kEthernet };
 
-constexpr size_t kMaxLinkHeader = 14 + 2 * 4;
+constexpr size_t kMaxEthernetHeader = 14 + 2 * 4;
 constexpr size_t kMaxTcpHeader = 60;
 constexpr size_t kUdpHeader = 8;
 

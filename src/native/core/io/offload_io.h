@@ -1,0 +1,73 @@
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "core/io/packet_io.h"
+#include "core/offload/gro_table.h"
+#include "core/offload/gso_split.h"
+
+namespace tunsock {
+
+/// What OffloadIo must know of the io that it wraps.
+struct OffloadOptions {
+  GroOptions merge;
+  /// As a packet socket has it: MSG_PEEK is allowed, and a receive into 0 bytes takes a packet.
+  bool socket_semantics = false;
+};
+
+/// Packets no longer than the MTU, with finished checksums, over an io whose packets have virtio headers:
+/// superpackets are cut on receive, and made of runs of one flow when a batch is sent.
+///
+/// Receive: a superpacket is read whole into memory of this object, which holds what the caller has no room
+/// for until the next call (Held()). A batch is filled with whole superpackets where they fit, so that they can
+/// be made again when it is sent. A packet whose header makes no sense is dropped and counted as an error.
+///
+/// Send: packets of one flow keep their order, flows may overtake each other. Where the kernel refuses a
+/// superpacket whose packets it takes one by one, superpackets of that kind are not made again (refused()).
+class OffloadIo final : public PacketIo {
+ public:
+  OffloadIo(std::unique_ptr<PacketIo> inner, const OffloadOptions& options);
+
+  SysResult Receive(const iovec* views, int count, int flags, PacketDetails* details) override;
+  SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) override;
+  SysResult ReceiveBatch(const Batch& batch, int flags) override;
+  /// The columns of `batch` are put in another order when this stops early: the packets that were sent come
+  /// first, each part in its order, so that `start` and the result say what is left as ever.
+  SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) override;
+  SysResult PendingError() override { return inner_->PendingError(); }
+  [[nodiscard]] size_t Held() const override { return splitter_.remaining(); }
+  [[nodiscard]] const IoStats& stats() override;
+  [[nodiscard]] const OffloadStats* offload_stats() const override { return &offload_stats_; }
+
+ private:
+  /// What became of one flush.
+  struct Flush {
+    std::array<bool, GroTable::kMaxPackets> sent{};
+    uint32_t count = 0;
+    SysResult error = 0;
+  };
+
+  /// Sees to it that there is something to take. Returns 1 when a packet was read for it, 0 when one was there,
+  /// or why there is none.
+  SysResult Refill();
+  SysResult SendSingle(const Batch& batch, uint32_t index, int flags);
+  /// Packets that may be merged: sends them as few superpackets.
+  SysResult SendRun(const Batch& batch, uint32_t start, uint32_t end, int flags);
+  void SendGroup(const Batch& batch, uint32_t start, size_t index, int flags, Flush* flush);
+  void SendMembers(const Batch& batch, uint32_t start, const GroGroup& group, int flags, Flush* flush);
+  [[nodiscard]] bool MayMerge(const Batch& batch, uint32_t index) const;
+  void StopMerging(const VirtioNetHdr& header);
+
+  std::unique_ptr<PacketIo> inner_;
+  OffloadOptions options_;
+  OffloadStats offload_stats_;
+  std::vector<uint64_t> memory_;  // of incoming_; words, so that the metadata is aligned
+  Batch incoming_;                // one packet
+  GsoSplitter splitter_;
+  GroTable table_;
+  SysResult kept_error_ = 0;  // met behind packets of a batch
+};
+
+}  // namespace tunsock
