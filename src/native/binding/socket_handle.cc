@@ -355,8 +355,8 @@ void SocketHandle::Emit(Event event, SysResult value) {
   if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
 }
 
-/// stats(counters): a Float64Array of fourteen: received and sent, each in the order of IoStats::Direction, and
-/// the superpackets of each.
+/// stats(counters): a Float64Array of fourteen: received and sent, each in the order of IoStats::Direction,
+/// and the superpackets of each.
 Napi::Value SocketHandle::Stats(const Napi::CallbackInfo& info) {
   auto* counters = static_cast<double*>(FixedArray(info, 0, napi_float64_array, 14));
   if (closed() || counters == nullptr) return ResultValue(info.Env(), -EBADF);
@@ -414,8 +414,8 @@ Napi::Value SocketHandle::SetQueue(const Napi::CallbackInfo& info) {
   return ResultValue(info.Env(), tun_ == nullptr ? -EBADF : tun_->SetQueue(info[0].ToBoolean()));
 }
 
-/// setOffload(wanted, split, shared): what is in force (TUN_F_*), or a negative errno. `split`: packets that are
-/// whole. Before the first packet is moved, since it makes the io anew.
+/// setOffload(wanted, split, shared): what is in force (TUN_F_*), or a negative errno. `split`: packets that
+/// are whole. Before the first packet is moved, since it makes the io anew.
 Napi::Value SocketHandle::SetOffload(const Napi::CallbackInfo& info) {
   if (closed()) return ResultValue(info.Env(), -EBADF);
   const bool split = info[1].ToBoolean();
@@ -454,7 +454,8 @@ Napi::Value SocketHandle::DeliverHeld(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-/// refusedOffload: kinds of superpackets (TUN_F_*) that the kernel has refused and that are not made any more.
+/// refusedOffload: kinds of superpackets (TUN_F_*) that the kernel has refused and that are not made any
+/// more.
 Napi::Value SocketHandle::RefusedOffload(const Napi::CallbackInfo& info) {
   const OffloadStats* stats = closed() ? nullptr : io_->offload_stats();
   return ResultValue(info.Env(), stats == nullptr ? 0 : static_cast<SysResult>(stats->refused));

@@ -241,13 +241,17 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
     limit: number | undefined,
     attempt: (timeoutMs: number) => number,
   ): number {
-    const waits = (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) === 0;
-    const deadline = waits && limit !== undefined ? performance.now() + limit : Number.POSITIVE_INFINITY;
+    if ((flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) !== 0) {
+      const result = attempt(0);
+      if (result < 0) throw this.ioError(result, syscall);
+      return result;
+    }
+    const deadline = limit === undefined ? undefined : performance.now() + limit;
     for (;;) {
-      const left = deadline - performance.now();
-      const result = attempt(waits ? Math.max(0, Math.min(WAIT_SLICE_MS, Math.ceil(left))) : 0);
+      const left = deadline === undefined ? Number.POSITIVE_INFINITY : deadline - performance.now();
+      const result = attempt(Math.max(0, Math.min(WAIT_SLICE_MS, Math.ceil(left))));
       if (result >= 0) return result;
-      if (result !== EAGAIN || !waits || left <= 0) throw this.ioError(result, syscall);
+      if (result !== EAGAIN || left <= 0) throw this.ioError(result, syscall);
     }
   }
 

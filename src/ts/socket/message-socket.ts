@@ -7,7 +7,7 @@ import { abortError, closedError, invalidState } from '../support/errors';
 import { abortSignal, callback as checkCallback } from '../support/options';
 import type { MessageInfo, PacketData, SendOptions } from '../support/types';
 import { BlockingSocket, type BlockingSocketSetup } from './blocking-socket';
-import { type OwnedPacket, ownPackets, sharedInbox } from './inbox';
+import { type OwnedPacket, ownPackets, sharedInbox, wakeUpLimit } from './inbox';
 import { EBADFD, EMSGSIZE, ENETDOWN, ENOBUFS } from './io-errors';
 import type { PacketBatch } from './packet-batch';
 import { packetViews } from './packet-data';
@@ -330,7 +330,7 @@ export abstract class MessageSocket extends BlockingSocket {
     const reading = flowing || this.#received.waiting > 0;
     const events = (reading ? READABLE : 0) | (this.#queue.blocked ? WRITABLE : 0);
     const link = events !== 0 || this.listenerCount('error') > 0 || this.listenerCount('close') > 0;
-    const limit = flowing ? sharedInbox().capacity : this.#received.waiting;
+    const limit = flowing ? wakeUpLimit(this.offload) : this.#received.waiting;
     const result = this.handle.watch(events, limit, link);
     if (result < 0) this.#end(this.ioError(result, 'poll'));
     else if (reading && this.handle.held > 0) this.#deliverHeld();

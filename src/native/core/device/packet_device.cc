@@ -158,8 +158,11 @@ Failure PacketDevice::Adopt(int fd, PacketDevice* device) {
 
   PacketDevice adopted;
   const bool control = Get(fd, SOL_PACKET, PACKET_AUXDATA) > 0 || Get(fd, SOL_SOCKET, SO_TIMESTAMPNS) > 0;
-  adopted.framing_ = {static_cast<uint32_t>(address.sll_ifindex), ntohs(address.sll_protocol), control,
-                      static_cast<size_t>(header), {}};
+  adopted.framing_ = {static_cast<uint32_t>(address.sll_ifindex),
+                      ntohs(address.sll_protocol),
+                      control,
+                      static_cast<size_t>(header),
+                      {}};
   adopted.fd_.reset(fd);
   *device = std::move(adopted);
   return {};

@@ -144,8 +144,8 @@ SysResult TunDevice::SetHeaderSize(size_t bytes) {
 
 SysResult TunDevice::SetOffload(uint32_t wanted, bool shared) {
   // What a kernel may lack, the newest first; what stands below needs what stands above it.
-  constexpr uint32_t kParts[] = {kTunnelChecksum, kTunnel,   kUso, TUN_F_TSO_ECN, TUN_F_TSO4 | TUN_F_TSO6,
-                                 TUN_F_CSUM};
+  constexpr uint32_t kParts[] = {kTunnelChecksum,         kTunnel,   kUso, TUN_F_TSO_ECN,
+                                 TUN_F_TSO4 | TUN_F_TSO6, TUN_F_CSUM};
   const bool own_header = framing_.virtio_header != 0 && !shared;
   if (own_header) {
     const size_t size = (wanted & kTunnel) != 0 ? kMaxVirtioHeader : VirtioNetHdr::kSize;

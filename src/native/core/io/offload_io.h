@@ -21,8 +21,9 @@ struct OffloadOptions {
 /// superpackets are cut on receive, and made of runs of one flow when a batch is sent.
 ///
 /// Receive: a superpacket is read whole into memory of this object, which holds what the caller has no room
-/// for until the next call (Held()). A batch is filled with whole superpackets where they fit, so that they can
-/// be made again when it is sent. A packet whose header makes no sense is dropped and counted as an error.
+/// for until the next call (Held()). A batch is filled with whole superpackets where they fit, so that they
+/// can be made again when it is sent. A packet whose header makes no sense is dropped and counted as an
+/// error.
 ///
 /// Send: packets of one flow keep their order, flows may overtake each other. Where the kernel refuses a
 /// superpacket whose packets it takes one by one, superpackets of that kind are not made again (refused()).
@@ -49,8 +50,8 @@ class OffloadIo final : public PacketIo {
     SysResult error = 0;
   };
 
-  /// Sees to it that there is something to take. Returns 1 when a packet was read for it, 0 when one was there,
-  /// or why there is none.
+  /// Sees to it that there is something to take. Returns 1 when a packet was read for it, 0 when one was
+  /// there, or why there is none.
   SysResult Refill();
   SysResult SendSingle(const Batch& batch, uint32_t index, int flags);
   /// Packets that may be merged: sends them as few superpackets.

@@ -103,8 +103,10 @@ SysResult SocketIo::Receive(const iovec* views, int count, int flags, PacketDeta
   if (count > kMaxViews) return -EINVAL;
   if (kept_error_ != 0) return std::exchange(kept_error_, 0);
   SysResult size = ReceiveOne(views, count, flags, details);
-  // The kernel has dropped a packet that no virtio header can describe (virtio_net_hdr_from_skb()): of a tunnel, say.
-  const bool undescribed = framing_.virtio_header != 0 && (flags & ~(MSG_DONTWAIT | MSG_TRUNC | MSG_PEEK)) == 0;
+  // The kernel has dropped a packet that no virtio header can describe (virtio_net_hdr_from_skb()): of a
+  // tunnel, say.
+  const bool undescribed =
+      framing_.virtio_header != 0 && (flags & ~(MSG_DONTWAIT | MSG_TRUNC | MSG_PEEK)) == 0;
   for (uint32_t dropped = 0; size == -EINVAL && undescribed && dropped < kChunk; ++dropped) {
     stats_.received.dropped += 1;
     size = ReceiveOne(views, count, flags, details);

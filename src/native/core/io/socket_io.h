@@ -19,8 +19,9 @@ struct SocketFraming {
   uint32_t interface_index = 0;  // 0: all interfaces
   uint16_t protocol = 0;         // EtherType, host order, as bound
   bool control = false;          // PACKET_AUXDATA or SO_TIMESTAMPNS is on
-  size_t virtio_header = 0;      // bytes of virtio_net_hdr (PACKET_VNET_HDR), kept apart from the caller's buffers
-  Destination destination;       // of what is sent with none of its own
+  size_t virtio_header =
+      0;                    // bytes of virtio_net_hdr (PACKET_VNET_HDR), kept apart from the caller's buffers
+  Destination destination;  // of what is sent with none of its own
 };
 
 /// sendmsg(2), recvmsg(2), sendmmsg(2) and recvmmsg(2) on an AF_PACKET socket. Never blocks, whatever the

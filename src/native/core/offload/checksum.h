@@ -1,5 +1,7 @@
 #pragma once
 
+#include <arpa/inet.h>
+
 #include <cstddef>
 #include <cstdint>
 
@@ -12,11 +14,22 @@ namespace tunsock {
 /// Adds `size` bytes to `sum`. Where pieces are summed one by one, all but the last must be of even size.
 uint64_t InternetSum(const uint8_t* bytes, size_t size, uint64_t sum = 0);
 
+/// The same, and copies the bytes to `to`, which does not overlap with them: one way through memory for two.
+uint64_t CopyAndSum(uint8_t* to, const uint8_t* bytes, size_t size, uint64_t sum = 0);
+
 /// The term for a length or any other 16-bit number, given in host order.
-uint64_t SumOfWord(uint16_t value);
+inline uint64_t SumOfWord(uint16_t value) {
+  return htons(value);
+}
 
 /// The 16-bit one's complement sum, in memory order: what a partial checksum field holds.
-uint16_t FoldSum(uint64_t sum);
+inline uint16_t FoldSum(uint64_t sum) {
+  sum = (sum & 0xffffffff) + (sum >> 32);
+  sum = (sum & 0xffff) + (sum >> 16);
+  sum = (sum & 0xffff) + (sum >> 16);
+  sum = (sum & 0xffff) + (sum >> 16);
+  return static_cast<uint16_t>(sum);
+}
 
 /// The finished checksum: the complement of the folded sum, in memory order.
 inline uint16_t FinishSum(uint64_t sum) {

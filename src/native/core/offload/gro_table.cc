@@ -12,14 +12,18 @@ namespace {
 constexpr uint16_t kIp4DontFragment = 0x4000;
 
 bool SameBytes(const uint8_t* a, const uint8_t* b, size_t from, size_t to) {
-  return std::memcmp(a + from, b + from, to - from) == 0;
+  return to == from || std::memcmp(a + from, b + from, to - from) == 0;
 }
 
 /// Addresses, ports and protocol: what keeps its order.
 bool SameFlow(const uint8_t* a, const PacketView& view_a, const uint8_t* b, const PacketView& view_b) {
-  return view_a.version == view_b.version && view_a.protocol == view_b.protocol &&
-         std::memcmp(a + view_a.addresses(), b + view_b.addresses(), 2 * view_a.address_size()) == 0 &&
-         LoadWord<uint32_t>(a + view_a.l4_offset) == LoadWord<uint32_t>(b + view_b.l4_offset);
+  if (view_a.version != view_b.version || view_a.protocol != view_b.protocol ||
+      LoadWord<uint32_t>(a + view_a.l4_offset) != LoadWord<uint32_t>(b + view_b.l4_offset)) {
+    return false;
+  }
+  const uint8_t* from = a + view_a.addresses();
+  const uint8_t* to = b + view_b.addresses();
+  return view_a.version == 4 ? SameBytes(from, to, 0, 8) : SameBytes(from, to, 0, 32);
 }
 
 uint64_t HashFlow(const uint8_t* packet, const PacketView& view) {
@@ -78,9 +82,8 @@ bool Mergeable(const uint8_t* packet, const PacketView& view) {
 }  // namespace
 
 void GroTable::Clear() {
-  static_assert(kNone == UINT16_MAX, "every byte of an empty bucket is 0xff");
-  if (buckets_used_) std::memset(buckets_.data(), 0xff, sizeof buckets_);
-  buckets_used_ = false;
+  if (recent_ != nullptr) buckets_.fill(kNone);
+  recent_ = nullptr;
   packet_count_ = group_count_ = barrier_ = 0;
 }
 
@@ -118,14 +121,16 @@ void GroTable::AddToFlow(const uint8_t* packet, const PacketView& view) {
 }
 
 uint16_t& GroTable::LatestRun(const uint8_t* packet, const PacketView& view) {
-  buckets_used_ = true;
+  const auto is_of = [&](uint16_t latest) {
+    const Run& run = runs_[latest];
+    return SameFlow(packets_[run.first].bytes, run.view, packet, view);
+  };
+  // Mostly it is the flow of the packet before.
+  if (recent_ != nullptr && is_of(*recent_)) return *recent_;
   size_t at = HashFlow(packet, view) % kBuckets;
-  while (buckets_[at] != kNone) {
-    const Run& run = runs_[buckets_[at]];
-    if (SameFlow(packets_[run.first].bytes, run.view, packet, view)) break;
-    at = (at + 1) % kBuckets;
-  }
-  return buckets_[at];
+  while (buckets_[at] != kNone && !is_of(buckets_[at])) at = (at + 1) % kBuckets;
+  recent_ = &buckets_[at];
+  return *recent_;
 }
 
 bool GroTable::Continues(size_t index, const uint8_t* packet, const PacketView& view) const {

@@ -54,7 +54,7 @@ class GroTable {
   static constexpr size_t kMaxUdpSegments = 64;          // UDP_MAX_SEGMENTS before Linux 6.9
   static constexpr size_t kMaxIpSize = 65535;
 
-  explicit GroTable(const GroOptions& options) : options_(options) { Clear(); }
+  explicit GroTable(const GroOptions& options) : options_(options) { buckets_.fill(kNone); }
 
   [[nodiscard]] bool full() const { return packet_count_ == kMaxPackets; }
   [[nodiscard]] size_t packet_count() const { return packet_count_; }
@@ -111,8 +111,8 @@ class GroTable {
   GroOptions options_;
   size_t packet_count_ = 0;
   size_t group_count_ = 0;
-  size_t barrier_ = 0;        // groups before it are closed
-  bool buckets_used_ = true;  // buckets_ isn't all kNone
+  size_t barrier_ = 0;          // groups before it are closed
+  uint16_t* recent_ = nullptr;  // the bucket of the flow that came last; null while all buckets are empty
   std::array<Packet, kMaxPackets> packets_;
   std::array<Run, kMaxPackets> runs_;
   std::array<uint16_t, kBuckets> buckets_;  // each flow's latest run

@@ -92,49 +92,87 @@ int GsoSplitter::Begin(uint8_t* packet, size_t size, const VirtioNetHdr& header,
 }
 
 int GsoSplitter::BeginSegments(const VirtioNetHdr& header) {
-  const uint8_t* ip = packet_ + view_.ip_offset;
   const uint8_t* l4 = packet_ + view_.l4_offset;
   if (!view_.is_tcp() && LoadBe16(l4 + kUdpLength) != view_.l4_size()) return -EINVAL;
 
   header_size_ = position_ = view_.header_size();
   end_ = view_.size;
   segment_size_ = header.gso_size;
-  if (view_.version == 4) ip_id_ = LoadBe16(ip + kIp4Id);
-  if (view_.is_tcp()) {
-    sequence_ = LoadBe32(l4 + kTcpSequence);
-    tcp_flags_ = l4[kTcpFlags];
-  }
+  TakeFields();
   return 0;
 }
 
-void GsoSplitter::RewriteHeader(size_t payload, bool last) {
+/// Takes out of the headers what differs from segment to segment, and sums the rest once.
+void GsoSplitter::TakeFields() {
+  uint8_t* ip = packet_ + view_.ip_offset;
   uint8_t* l4 = packet_ + view_.l4_offset;
-  if (view_.version == 4) StoreBe16(packet_ + view_.ip_offset + kIp4Id, ip_id_++);
-  SetPayloadSize(packet_, view_, payload);
-  if (view_.is_tcp()) {
-    StoreBe32(l4 + kTcpSequence, sequence_);
-    sequence_ += static_cast<uint32_t>(payload);
-    l4[kTcpFlags] = last ? tcp_flags_ : tcp_flags_ & static_cast<uint8_t>(~(kTcpFin | kTcpPsh));
-    tcp_flags_ &= static_cast<uint8_t>(~kTcpCwr);  // answers one ECE once: the first segment carries it
+  if (view_.version == 4) {
+    ip_id_ = LoadBe16(ip + kIp4Id);
+    StoreWord<uint16_t>(ip + kIp4TotalLength, 0);
+    StoreWord<uint16_t>(ip + kIp4Id, 0);
+    StoreWord<uint16_t>(ip + kIp4Checksum, 0);
+    ip_sum_ = InternetSum(ip, view_.ip_header());
   }
+  if (view_.is_tcp()) {
+    sequence_ = LoadBe32(l4 + kTcpSequence);
+    tcp_flags_ = l4[kTcpFlags];
+    StoreBe32(l4 + kTcpSequence, 0);
+    l4[kTcpFlags] = 0;
+  } else {
+    StoreWord<uint16_t>(l4 + kUdpLength, 0);
+  }
+  StoreWord<uint16_t>(packet_ + view_.checksum_offset(), 0);
+  l4_sum_ = InternetSum(l4, view_.l4_header, PseudoHeaderSum(packet_, view_, 0));
+}
 
-  uint8_t* field = packet_ + view_.checksum_offset();
-  StoreWord<uint16_t>(field, 0);
-  uint64_t sum = PseudoHeaderSum(packet_, view_, view_.l4_header + payload);
-  sum = InternetSum(l4, view_.l4_header, sum);
-  const uint16_t checksum = FinishSum(InternetSum(packet_ + position_, payload, sum));
-  StoreWord(field, checksum == 0 && !view_.is_tcp() ? kZeroChecksum : checksum);
+void GsoSplitter::WriteFields(size_t payload, uint64_t payload_sum) {
+  uint8_t* ip = packet_ + view_.ip_offset;
+  uint8_t* l4 = packet_ + view_.l4_offset;
+  const auto l4_size = static_cast<uint16_t>(view_.l4_header + payload);
+  if (view_.version == 4) {
+    const auto total = static_cast<uint16_t>(view_.ip_header() + l4_size);
+    StoreBe16(ip + kIp4TotalLength, total);
+    StoreBe16(ip + kIp4Id, ip_id_);
+    StoreWord(ip + kIp4Checksum, FinishSum(ip_sum_ + SumOfWord(total) + SumOfWord(ip_id_)));
+    ip_id_++;
+  } else {
+    StoreBe16(ip + kIp6PayloadLength, static_cast<uint16_t>(view_.ip_header() + l4_size - kIp6Header));
+  }
+  uint64_t sum = l4_sum_ + payload_sum + SumOfWord(l4_size);
+  if (view_.is_tcp()) {
+    // The segments before the last end no record and no connection.
+    const bool last = position_ + payload == end_;
+    const auto flags = static_cast<uint8_t>(last ? tcp_flags_ : tcp_flags_ & ~(kTcpFin | kTcpPsh));
+    StoreBe32(l4 + kTcpSequence, sequence_);
+    l4[kTcpFlags] = flags;
+    sum += LoadWord<uint32_t>(l4 + kTcpSequence) + SumOfWord(flags);
+    sequence_ += static_cast<uint32_t>(payload);
+    tcp_flags_ &= static_cast<uint8_t>(~kTcpCwr);  // answers one ECE once: the first segment carries it
+  } else {
+    StoreBe16(l4 + kUdpLength, l4_size);
+    sum += SumOfWord(l4_size);
+  }
+  const uint16_t checksum = FinishSum(sum);
+  StoreWord(packet_ + view_.checksum_offset(), checksum == 0 && !view_.is_tcp() ? kZeroChecksum : checksum);
 }
 
 size_t GsoSplitter::Next(const iovec* to, int count) {
   if (done()) return 0;
   const size_t payload = NextPayload();
-  if (header_size_ > 0) RewriteHeader(payload, position_ + payload == end_);
-  Scatter out(to, count);
-  out.Put(packet_, header_size_);
-  out.Put(packet_ + position_, payload);
+  const size_t size = header_size_ + payload;
+  const uint8_t* from = packet_ + position_;
+  if (header_size_ > 0 && count == 1 && to->iov_len >= size) {
+    auto* at = static_cast<uint8_t*>(to->iov_base);
+    WriteFields(payload, CopyAndSum(at + header_size_, from, payload));
+    std::memcpy(at, packet_, header_size_);
+  } else {
+    if (header_size_ > 0) WriteFields(payload, InternetSum(from, payload));
+    Scatter out(to, count);
+    out.Put(packet_, header_size_);
+    out.Put(from, payload);
+  }
   position_ += payload;
-  return header_size_ + payload;
+  return size;
 }
 
 }  // namespace tunsock

@@ -57,7 +57,8 @@ class GsoSplitter {
   [[nodiscard]] size_t NextPayload() const {
     return segment_size_ < end_ - position_ ? segment_size_ : end_ - position_;
   }
-  void RewriteHeader(size_t payload, bool last);
+  void TakeFields();
+  void WriteFields(size_t payload, uint64_t payload_sum);
 
   uint8_t* packet_ = nullptr;
   PacketView view_;
@@ -65,6 +66,9 @@ class GsoSplitter {
   size_t segment_size_ = 0;
   size_t position_ = 0;  // of the payload that comes next
   size_t end_ = 0;
+  uint64_t ip_sum_ =
+      0;  // of the IPv4 header without the fields that differ, and of what the transport's checksum covers
+  uint64_t l4_sum_ = 0;
   uint32_t sequence_ = 0;
   uint16_t ip_id_ = 0;
   uint8_t tcp_flags_ = 0;

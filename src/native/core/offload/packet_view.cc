@@ -104,8 +104,15 @@ bool ChecksumsRight(const uint8_t* packet, const PacketView& view) {
   if (view.version == 4 && FoldSum(InternetSum(packet + view.ip_offset, view.ip_header())) != kAllOnes) {
     return false;
   }
-  const uint64_t pseudo = PseudoHeaderSum(packet, view, view.l4_size());
-  return FoldSum(InternetSum(packet + view.l4_offset, view.l4_size(), pseudo)) == kAllOnes;
+  // Without options and extension headers the addresses lie before the transport's header: one sum over both.
+  const size_t l4_size = view.l4_size();
+  const size_t addresses = 2 * view.address_size();
+  if (!view.extended) {
+    const uint64_t rest = SumOfWord(view.protocol) + SumOfWord(static_cast<uint16_t>(l4_size));
+    return FoldSum(InternetSum(packet + view.addresses(), addresses + l4_size, rest)) == kAllOnes;
+  }
+  const uint64_t pseudo = PseudoHeaderSum(packet, view, l4_size);
+  return FoldSum(InternetSum(packet + view.l4_offset, l4_size, pseudo)) == kAllOnes;
 }
 
 }  // namespace tunsock
