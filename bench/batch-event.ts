@@ -3,6 +3,7 @@ import type { Operation } from './lib/operation';
 /** The 'batch' event. */
 export const batchEvent: Operation = {
   name: "'batch' event",
+  device: 'tun',
   baseline: 'poll_read_loop',
   baselineName: 'poll+read',
   traffic: ['queued', 'flood'],
@@ -11,21 +12,21 @@ export const batchEvent: Operation = {
   packets: 16_000,
   rounds: 60,
   target: { speedAtLeast: 0.9 },
-  prepare(tun) {
+  prepare(socket) {
     let left = 0;
     let done: (value: undefined) => void;
-    tun.pause();
-    tun.on('batch', (batch) => {
+    socket.pause();
+    socket.on('batch', (batch) => {
       left -= batch.length;
       if (left > 0) return;
-      tun.pause();
+      socket.pause();
       done(undefined);
     });
     return (packets) =>
       new Promise((resolve) => {
         left = packets;
         done = resolve;
-        tun.resume();
+        socket.resume();
       });
   },
 };

@@ -4,6 +4,7 @@ import type { Operation } from './lib/operation';
 /** A tun device with an address and an MTU, up; closing it is not measured. */
 export const openConfigure: Operation = {
   name: 'open and configure',
+  device: 'tun',
   baseline: 'ip_commands',
   baselineName: 'ip program',
   traffic: ['none'],

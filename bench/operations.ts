@@ -2,10 +2,10 @@ import { batchEvent } from './batch-event';
 import type { Operation } from './lib/operation';
 import { messageEvent } from './message-event';
 import { openConfigure } from './open-configure';
-import { recvmmsg } from './recvmmsg';
+import { packetRecvmmsg, recvmmsg } from './recvmmsg';
 import { roundTrip } from './round-trip';
 import { sendBursts } from './send-bursts';
-import { sendmmsg } from './sendmmsg';
+import { packetSendmmsg, sendmmsg } from './sendmmsg';
 
 /** In the order of the table. */
 export const operations: readonly Operation[] = [
@@ -16,4 +16,6 @@ export const operations: readonly Operation[] = [
   sendBursts,
   roundTrip,
   openConfigure,
+  packetRecvmmsg,
+  packetSendmmsg,
 ];

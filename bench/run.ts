@@ -44,19 +44,21 @@ async function main(): Promise<void> {
   const progress = (text: string) =>
     console.log(`${((performance.now() - started) / 1000).toFixed(0).padStart(4)} s  ${text}`);
 
-  await using stage = new Stage();
+  await using tun = new Stage('tun');
+  await using veth = new Stage('veth');
+  const stages = { tun, veth };
   for (const operation of operations.filter(({ name }) => wanted(name))) {
     const rounds = values.quick ? QUICK_ROUNDS : operation.rounds;
     for (const traffic of operation.traffic) {
       for (const size of operation.sizes) {
-        const row = await measure(stage, operation, traffic, size, rounds);
+        const row = await measure(stages[operation.device], operation, traffic, size, rounds);
         report.rows.push(row);
         progress(`${title(row)}: ${ratio(row)}`);
       }
     }
   }
   if (wanted('memory')) {
-    report.memory = await memory(stage, values.quick ? QUICK_MEMORY_PACKETS : MEMORY_PACKETS, progress);
+    report.memory = await memory(tun, values.quick ? QUICK_MEMORY_PACKETS : MEMORY_PACKETS, progress);
   }
 
   console.log(`\n${report.machine}\n\n${table(report)}`);

@@ -55,6 +55,13 @@ static inline void write_packet(const unsigned char *packet, size_t length) {
   if (write(TUN_FD, packet, length) < 0) die("write");
 }
 
+// Reads hexadecimal digits into at most `room` bytes; returns how many there are.
+static inline size_t read_hex(const char *digits, unsigned char *bytes, size_t room) {
+  const size_t length = strlen(digits) / 2;
+  for (size_t i = 0; i < length && i < room; ++i) sscanf(digits + 2 * i, "%2hhx", &bytes[i]);
+  return length;
+}
+
 static inline void *idle_thread(void *unused) {
   for (;;) pause();
   return unused;
@@ -65,8 +72,7 @@ static inline void *idle_thread(void *unused) {
 // that does nothing: as in Node, the kernel then counts references to the descriptor at each system call.
 static inline int run_rounds(int argc, char **argv, long (*work)(long, const unsigned char *, size_t)) {
   static unsigned char packet[MAX_PACKET];
-  const size_t length = argc > 1 ? strlen(argv[1]) / 2 : 0;
-  for (size_t i = 0; i < length && i < sizeof packet; ++i) sscanf(argv[1] + 2 * i, "%2hhx", &packet[i]);
+  const size_t length = argc > 1 ? read_hex(argv[1], packet, sizeof packet) : 0;
   pthread_t thread;
   if (argc > 2 && pthread_create(&thread, NULL, idle_thread, NULL) != 0) die("pthread_create");
   char line[64];

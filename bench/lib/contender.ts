@@ -1,6 +1,6 @@
-/** The process that does an operation with tunsock: `node contender.js <operation> <packet>`, the device as descriptor 3. */
+/** The process that does an operation with tunsock: `node contender.js <operation> <packet>`, the socket as descriptor 3. */
 import { createInterface } from 'node:readline';
-import { TunSocket } from 'tunsock';
+import { socketFromFd } from 'tunsock';
 import { operations } from '../operations';
 import type { Round, Work } from './operation';
 
@@ -12,7 +12,7 @@ export interface Footprint {
   rss: number;
 }
 
-const TUN_FD = 3;
+const SOCKET_FD = 3;
 
 async function round(work: Work, packets: number): Promise<Round & Footprint> {
   globalThis.gc?.();
@@ -38,12 +38,12 @@ async function round(work: Work, packets: number): Promise<Round & Footprint> {
 async function main([name, packet]: string[]): Promise<void> {
   const operation = operations.find((known) => known.name === name);
   if (operation === undefined) throw new Error(`no operation ${name}`);
-  const tun = TunSocket.fromFd(TUN_FD);
-  const work = operation.prepare(tun, Buffer.from(packet ?? '', 'hex'));
+  const socket = socketFromFd(SOCKET_FD);
+  const work = operation.prepare(socket, Buffer.from(packet ?? '', 'hex'));
   for await (const line of createInterface({ input: process.stdin })) {
     process.stdout.write(`${JSON.stringify(await round(work, Number(line)))}\n`);
   }
-  tun.close();
+  socket.close();
 }
 
 void main(process.argv.slice(2));

@@ -1,4 +1,5 @@
-import type { TunSocket } from 'tunsock';
+import type { MessageSocket } from 'tunsock';
+import type { DeviceKind } from './device';
 
 /** What one side did in one round. */
 export interface Round {
@@ -21,13 +22,14 @@ export type Work = (packets: number) => undefined | (() => void) | Promise<undef
 /** One thing that tunsock does, and the C program that does the same with the same system calls. */
 export interface Operation {
   name: string;
+  device: DeviceKind;
   /** A file of bench/baseline, without its ending. */
   baseline: string;
   /** What the table calls it. */
   baselineName: string;
   /** A row for each kind of traffic and each size. */
   traffic: readonly Traffic[];
-  /** Bytes of the IP packets. */
+  /** Bytes of the packets: of IP packets on a tun device, of frames with their header on a veth pair. */
   sizes: readonly number[];
   /**
    * 'cpu': user and system time of the whole process, for work that never waits: other programs on the machine don't blur
@@ -40,5 +42,5 @@ export interface Operation {
   /** The least speed, or the most time, as a multiple of the baseline's (design, section 4). */
   target: { speedAtLeast: number } | { timeAtMost: number };
   /** Makes ready, in a process of its own; `packet` is what to send. */
-  prepare(tun: TunSocket, packet: Buffer): Work;
+  prepare(socket: MessageSocket, packet: Buffer): Work;
 }
