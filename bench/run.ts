@@ -1,17 +1,22 @@
 /**
  * `npm run bench -- [--quick] [--only <text>] [--save]`: each operation against its C loop, in a network namespace of its
- * own. --quick takes less than a minute; --only picks operations by name; --save also writes docs/bench.svg.
+ * own. --quick takes about a minute; --only picks operations by name, 'memory', 'forward', 'small packets' or 'offload costs'; --save also
+ * writes the charts of docs/.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { forward } from './forward';
 import { chart } from './lib/chart';
+import { forwardChart } from './lib/forward-report';
 import { measure } from './lib/measure';
 import { newReport, ratio, table, title } from './lib/report';
 import { Stage } from './lib/stage';
 import { memory } from './memory';
+import { offloadCosts } from './offload-costs';
 import { operations } from './operations';
+import { smallPackets } from './small-packets';
 
 const ROOT = join(__dirname, '..', '..');
 const INSIDE = 'TUNSOCK_BENCH_INSIDE';
@@ -61,14 +66,24 @@ async function main(): Promise<void> {
     report.memory = await memory(tun, values.quick ? QUICK_MEMORY_PACKETS : MEMORY_PACKETS, progress);
   }
 
+  if (wanted('forward')) report.forward = await forward(values.quick, progress);
+  if (wanted('small packets')) report.smallPackets = await smallPackets(values.quick);
+  if (wanted('offload costs')) report.offloadCosts = offloadCosts();
+
   console.log(`\n${report.machine}\n\n${table(report)}`);
   if (values.quick)
     console.log(`\n--quick: ${QUICK_ROUNDS} rounds of each, ${QUICK_MEMORY_PACKETS} packets for memory`);
   const results = join(ROOT, 'bench', 'results');
   mkdirSync(results, { recursive: true });
   writeFileSync(join(results, 'latest.json'), `${JSON.stringify(report, undefined, 2)}\n`);
-  writeFileSync(join(results, 'latest.svg'), chart(report));
-  if (values.save) writeFileSync(join(ROOT, 'docs', 'bench.svg'), chart(report));
+  const charts = {
+    'bench.svg': chart(report),
+    ...(report.forward && { 'forward.svg': forwardChart(report, report.forward) }),
+  };
+  for (const [name, svg] of Object.entries(charts)) {
+    writeFileSync(join(results, name), svg);
+    if (values.save) writeFileSync(join(ROOT, 'docs', name), svg);
+  }
 }
 
 if (process.env[INSIDE] === undefined) process.exitCode = isolate();

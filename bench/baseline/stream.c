@@ -1,4 +1,5 @@
-// The ends of a TCP connection: `stream receive <address> <port>` accepts one after the other and reads it to its end;
+// The ends of a TCP connection: `stream receive <address> <port>` accepts one after the other and reads each to its end, until
+// standard input ends;
 // `stream send <address> <port>` connects for each line, sends so many bytes as the line says, and waits until the receiver has closed.
 #include <arpa/inet.h>
 #include <sys/socket.h>
@@ -20,7 +21,10 @@ static int receive(char **argv) {
   const int listener = socket(AF_INET, SOCK_STREAM, 0);
   if (bind(listener, (const struct sockaddr *)&here, sizeof here) < 0 || listen(listener, 1) < 0) die("bind");
   answer(0, 0, 0);  // ready
+  struct pollfd entries[] = {{listener, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
   for (;;) {
+    if (poll(entries, 2, -1) < 0) die("poll");
+    if (entries[1].revents != 0) return 0;
     const int connection = accept(listener, NULL, NULL);
     if (connection < 0) die("accept");
     while (read(connection, buffer, sizeof buffer) > 0);

@@ -1,5 +1,6 @@
 // The other side of the device: UDP packets from 10.7.0.1 to 10.7.0.2, which lie behind it. Commands, a line each:
 //   burst <packets> <size>   sends so many packets of `size` bytes
+//   singles <packets> <size> the same, each in a call of its own, so that no device gets them as one superpacket
 //   flood <size>             sends until the next line
 //   ping <packets> <size>    sends one, waits until it comes back, and so on
 // A second socket takes what the device sends to port 9 of 10.7.0.1, and is never read.
@@ -53,6 +54,14 @@ static long burst(int fd, long packets, long bytes) {
   return packets;
 }
 
+static long singles(int fd, long packets, long bytes) {
+  set_segment(fd, 0);
+  for (long i = 0; i < packets; ++i) {
+    if (send(fd, payload, (size_t)bytes, 0) < 0) die("send");
+  }
+  return packets;
+}
+
 static long ping(int fd, long packets, long bytes) {
   set_segment(fd, 0);
   for (long i = 0; i < packets; ++i) {
@@ -79,6 +88,8 @@ int main(void) {
     const long long start = now_ns();
     if (sscanf(line, "burst %ld %ld", &packets, &size) == 2) {
       done = burst(fd, packets, size - HEADERS);
+    } else if (sscanf(line, "singles %ld %ld", &packets, &size) == 2) {
+      done = singles(fd, packets, size - HEADERS);
     } else if (sscanf(line, "flood %ld", &size) == 1) {
       done = flood(fd, size - HEADERS);
     } else if (sscanf(line, "ping %ld %ld", &packets, &size) == 2) {

@@ -42,6 +42,6 @@ function targetSpeed({ target }: Row): number {
   return 'timeAtMost' in target ? 1 / target.timeAtMost : target.speedAtLeast;
 }
 
-function escapeXml(text: string): string {
+export function escapeXml(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 }

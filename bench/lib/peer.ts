@@ -10,13 +10,13 @@ export class Peer implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
 
-  /** Starts `command` with `fd` as its descriptor 3, its main thread on core `core`. */
-  constructor(command: readonly string[], fd: number, core: number) {
+  /** Starts `command` with `fds` as its descriptors 3 and up, its main thread on core `core` where one is named. */
+  constructor(command: readonly string[], fds: readonly number[] = [], core?: number) {
     const [program, ...args] = command as [string, ...string[]];
-    this.#child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit', fd] });
+    this.#child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit', ...fds] });
     if (this.#child.stdout === null) throw new Error(`${program} did not start`);
     this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
-    if (availableParallelism() > 1)
+    if (core !== undefined && availableParallelism() > 1)
       execFileSync('taskset', ['-pc', `${core}`, `${this.pid}`], { stdio: 'ignore' });
   }
 
@@ -32,6 +32,11 @@ export class Peer implements AsyncDisposable {
   /** Asks for a round. */
   async ask(line: string): Promise<Round & Partial<Footprint>> {
     this.tell(line);
+    return this.answer();
+  }
+
+  /** What it says next. */
+  async answer(): Promise<Round & Partial<Footprint>> {
     const answer = await this.#lines.next();
     if (answer.done) throw new Error(`${this.#child.spawnargs.join(' ').slice(0, 200)} ended early`);
     return JSON.parse(answer.value);

@@ -1,6 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import { cpus, release } from 'node:os';
+import type { ForwardRow } from '../forward';
 import type { MemoryResult } from '../memory';
+import type { OffloadCosts } from '../offload-costs';
+import type { SmallPackets } from '../small-packets';
+import { costsLine, forwardTable, smallPacketsLine } from './forward-report';
+import { markdownTable } from './markdown';
 import type { Row, Side } from './measure';
 
 /** A whole run. */
@@ -11,6 +16,9 @@ export interface Report {
   quick: boolean;
   rows: Row[];
   memory: MemoryResult | undefined;
+  forward: ForwardRow[] | undefined;
+  smallPackets: SmallPackets[] | undefined;
+  offloadCosts: OffloadCosts | undefined;
 }
 
 /** Starts a report of this machine and this commit. */
@@ -23,6 +31,9 @@ export function newReport(quick: boolean): Report {
     quick,
     rows: [],
     memory: undefined,
+    forward: undefined,
+    smallPackets: undefined,
+    offloadCosts: undefined,
   };
 }
 
@@ -37,7 +48,7 @@ export function ratio(row: Row): string {
   return isTime(row) ? `${(1 / row.speed.median).toFixed(2)} × time` : fixed(row.speed.median);
 }
 
-/** The report as a Markdown table, which a terminal shows as well. */
+/** The report as text: Markdown tables, which a terminal shows as well, and a line each for what is no table. */
 export function table(report: Report): string {
   const lines = [
     [
@@ -69,14 +80,15 @@ export function table(report: Report): string {
       row.counts?.allocatedBytes?.toFixed(1) ?? '-',
     ]),
   ];
-  const widths = (lines[0] as string[]).map((_, column) =>
-    Math.max(...lines.map((line) => (line[column] as string).length)),
-  );
-  const print = (cells: string[]) =>
-    `| ${cells.map((cell, at) => cell.padEnd(widths[at] as number)).join(' | ')} |`;
-  const [head, ...body] = lines.map(print);
-  const rule = `|${widths.map((width) => '-'.repeat(width + 2)).join('|')}|`;
-  return [head, rule, ...body, '', memoryLine(report.memory)].join('\n');
+  return [
+    report.rows.length === 0 ? '' : markdownTable(lines),
+    report.forward === undefined ? '' : forwardTable(report.forward),
+    report.smallPackets === undefined ? '' : smallPacketsLine(report.smallPackets),
+    report.offloadCosts === undefined ? '' : costsLine(report.offloadCosts),
+    memoryLine(report.memory),
+  ]
+    .filter((part) => part !== '')
+    .join('\n\n');
 }
 
 function isTime({ target }: Row): boolean {

@@ -1,13 +1,10 @@
-import { execFileSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { constants, PacketBatch } from 'tunsock';
+import { compiled } from './compiled';
 import { type Device, type DeviceKind, openDevice } from './device';
 import type { Operation, Round, Traffic } from './operation';
 import { Peer } from './peer';
 
-const ROOT = join(__dirname, '..', '..', '..');
-const BUILT = join(ROOT, 'build', 'bench', 'baseline');
 const CONTENDER_CORE = 0;
 const TRAFFIC_CORE = 1;
 
@@ -27,7 +24,7 @@ export class Stage implements AsyncDisposable {
     this.#device = openDevice(kind);
     const { traffic, trafficFd } = this.#device;
     const [program, ...args] = traffic;
-    this.#traffic = new Peer([compiled(program), ...args], trafficFd, TRAFFIC_CORE);
+    this.#traffic = new Peer([compiled(program), ...args], [trafficFd], TRAFFIC_CORE);
   }
 
   /** The C program that does the operation; `threaded`, in a process that has a second thread, as Node's has several. */
@@ -37,7 +34,7 @@ export class Stage implements AsyncDisposable {
       this.#device.packetOf(size).toString('hex'),
       ...(threaded ? ['threaded'] : []),
     ];
-    return new Peer(command, this.#device.socket.fd, CONTENDER_CORE);
+    return new Peer(command, [this.#device.socket.fd], CONTENDER_CORE);
   }
 
   /** The Node process that does the operation. */
@@ -46,7 +43,7 @@ export class Stage implements AsyncDisposable {
     const packet = this.#device.packetOf(size).toString('hex');
     return new Peer(
       [process.execPath, ...nodeFlags, script, operation.name, packet],
-      this.#device.socket.fd,
+      [this.#device.socket.fd],
       CONTENDER_CORE,
     );
   }
@@ -82,21 +79,4 @@ export class Stage implements AsyncDisposable {
   #discardLeftovers(): void {
     while (this.#device.socket.recvmmsg(this.#leftovers, constants.MSG_DONTWAIT) > 0);
   }
-}
-
-/** Paths of what was compiled, by name. */
-const programs = new Map<string, string>();
-
-/** Compiles a program of bench/baseline, once; returns its path. */
-function compiled(name: string): string {
-  const known = programs.get(name);
-  if (known !== undefined) return known;
-  mkdirSync(BUILT, { recursive: true });
-  const program = join(BUILT, name);
-  const source = join(ROOT, 'bench', 'baseline', `${name}.c`);
-  execFileSync(process.env.CC ?? 'cc', ['-O2', '-Wall', '-Wextra', '-pthread', '-o', program, source], {
-    stdio: 'inherit',
-  });
-  programs.set(name, program);
-  return program;
 }
