@@ -10,6 +10,7 @@ namespace tunsock {
 namespace {
 
 constexpr uint16_t kIp4DontFragment = 0x4000;
+constexpr size_t kPorts = 4;
 
 bool SameBytes(const uint8_t* a, const uint8_t* b, size_t from, size_t to) {
   return to == from || std::memcmp(a + from, b + from, to - from) == 0;
@@ -37,46 +38,55 @@ uint64_t HashFlow(const uint8_t* packet, const PacketView& view) {
   return hash;
 }
 
-/// For two packets of one flow, both mergeable: all header bytes that segmentation copies are equal. What it
-/// makes itself (lengths, checksums, IPv4 id, TCP sequence) is left out, and PSH.
-bool SameHeaders(const uint8_t* a, const uint8_t* b, const PacketView& view) {
-  if (!SameBytes(a, b, 0, view.ip_offset)) return false;
-  const uint8_t* ip_a = a + view.ip_offset;
-  const uint8_t* ip_b = b + view.ip_offset;
-  if (view.version == 4) {
-    if (!SameBytes(ip_a, ip_b, 0, kIp4TotalLength)) return false;
-    if (!SameBytes(ip_a, ip_b, kIp4Fragment, kIp4Checksum)) return false;
-  } else {
-    if (!SameBytes(ip_a, ip_b, 0, kIp6PayloadLength)) return false;
-    if (!SameBytes(ip_a, ip_b, kIp6PayloadLength + 2, kIp6Addresses)) return false;
-  }
-  if (!view.is_tcp()) return true;
-  const uint8_t* tcp_a = a + view.l4_offset;
-  const uint8_t* tcp_b = b + view.l4_offset;
-  return SameBytes(tcp_a, tcp_b, kTcpSequence + 4, kTcpFlags) &&
-         ((tcp_a[kTcpFlags] ^ tcp_b[kTcpFlags]) & ~kTcpPsh) == 0 &&
-         SameBytes(tcp_a, tcp_b, kTcpFlags + 1, kTcpChecksum) &&
-         SameBytes(tcp_a, tcp_b, kTcpChecksum + 2, view.l4_header);
-}
-
 bool HasPush(const uint8_t* packet, const PacketView& view) {
   return view.is_tcp() && (packet[view.l4_offset + kTcpFlags] & kTcpPsh) != 0;
 }
 
+/// A right checksum has two forms where it is zero; segmentation makes one of them.
+constexpr uint16_t kOtherZero = 0xffff;
+
+/// Whether the checksum fields have the form that segmentation gives them.
+bool UsualChecksums(const uint8_t* packet, const PacketView& view) {
+  if (view.version == 4 && LoadWord<uint16_t>(packet + view.ip_offset + kIp4Checksum) == kOtherZero)
+    return false;
+  return LoadWord<uint16_t>(packet + view.checksum_offset()) != (view.is_tcp() ? kOtherZero : 0);
+}
+
 /// Whether the packet, by itself, is one that segmentation could have made.
 bool Mergeable(const uint8_t* packet, const PacketView& view) {
-  // A right checksum has two forms where it is zero; segmentation makes one of them.
-  constexpr uint16_t kOtherZero = 0xffff;
-  if (view.extended || !view.exact() || view.payload_size() == 0) return false;
-  const uint8_t* ip = packet + view.ip_offset;
-  if (view.version == 4 && ((LoadBe16(ip + kIp4Fragment) & ~kIp4DontFragment) != 0 ||
-                            LoadWord<uint16_t>(ip + kIp4Checksum) == kOtherZero)) {
+  if (view.extended || !view.exact() || view.payload_size() == 0 || !UsualChecksums(packet, view))
     return false;
-  }
+  const uint8_t* ip = packet + view.ip_offset;
+  if (view.version == 4 && (LoadBe16(ip + kIp4Fragment) & ~kIp4DontFragment) != 0) return false;
   const uint8_t* l4 = packet + view.l4_offset;
-  const auto checksum = LoadWord<uint16_t>(packet + view.checksum_offset());
-  if (view.is_tcp()) return (l4[kTcpFlags] & ~(kTcpPsh | kTcpEce)) == kTcpAck && checksum != kOtherZero;
-  return LoadBe16(l4 + kUdpLength) == view.l4_size() && checksum != 0;
+  if (view.is_tcp()) return (l4[kTcpFlags] & ~(kTcpPsh | kTcpEce)) == kTcpAck;
+  return LoadBe16(l4 + kUdpLength) == view.l4_size();
+}
+
+/// Whether the IP header is that of `first` but for what segmentation makes itself: it counts the packet's
+/// bytes, all of them, and is the one after `count` others (IPv4 id).
+bool SameIpHeader(const uint8_t* first, const uint8_t* packet, const PacketView& view, uint16_t count) {
+  const uint8_t* a = first + view.ip_offset;
+  const uint8_t* b = packet + view.ip_offset;
+  if (view.version == 4) {
+    return LoadBe16(b + kIp4TotalLength) == view.ip_size && SameBytes(a, b, 0, kIp4TotalLength) &&
+           LoadBe16(b + kIp4Id) == static_cast<uint16_t>(LoadBe16(a + kIp4Id) + count) &&
+           SameBytes(a, b, kIp4Fragment, kIp4Checksum) && SameBytes(a, b, kIp4Addresses, kIp4Header);
+  }
+  return LoadBe16(b + kIp6PayloadLength) + kIp6Header == view.ip_size &&
+         SameBytes(a, b, 0, kIp6PayloadLength) && SameBytes(a, b, kIp6PayloadLength + 2, kIp6Header);
+}
+
+/// The same for the transport's header; `sequence` is how far TCP's sequence number is from that of `first`.
+/// PSH may differ.
+bool SameL4Header(const uint8_t* first, const uint8_t* packet, const PacketView& view, size_t sequence) {
+  const uint8_t* a = first + view.l4_offset;
+  const uint8_t* b = packet + view.l4_offset;
+  if (!SameBytes(a, b, 0, kPorts)) return false;
+  if (!view.is_tcp()) return LoadBe16(b + kUdpLength) == view.l4_size();
+  return LoadBe32(b + kTcpSequence) == LoadBe32(a + kTcpSequence) + static_cast<uint32_t>(sequence) &&
+         SameBytes(a, b, kTcpSequence + 4, kTcpFlags) && ((a[kTcpFlags] ^ b[kTcpFlags]) & ~kTcpPsh) == 0 &&
+         SameBytes(a, b, kTcpFlags + 1, kTcpChecksum) && SameBytes(a, b, kTcpChecksum + 2, view.l4_header);
 }
 
 }  // namespace
@@ -89,6 +99,8 @@ void GroTable::Clear() {
 
 bool GroTable::Add(const uint8_t* packet, size_t size) {
   if (full()) return false;
+  // Mostly it goes on where the packet before it ended: then its headers need no parsing.
+  if (recent_ != nullptr && Join(*recent_, packet, size)) return true;
   PacketView view;
   if (!view.Parse(packet, size, options_.framing) || view.l4_header == 0) {
     StartRun(packet, view, State::kClosed);
@@ -107,52 +119,40 @@ bool GroTable::DeviceTakes(const PacketView& view) const {
 }
 
 void GroTable::AddToFlow(const uint8_t* packet, const PacketView& view) {
-  uint16_t& latest = LatestRun(packet, view);
-  State state = Mergeable(packet, view) ? State::kUnverified : State::kClosed;
-  if (state != State::kClosed && latest != kNone && Continues(latest, packet, view)) {
-    state = ChecksumsRight(packet, view) ? State::kVerified : State::kClosed;
-    if (state == State::kVerified && VerifyFirst(runs_[latest])) {
-      Append(runs_[latest], packet, view);
-      return;
-    }
-  }
-  latest = static_cast<uint16_t>(group_count_);
-  StartRun(packet, view, state);
+  const uint16_t* tried = recent_;
+  recent_ = &LatestRun(packet, view);
+  if (*recent_ != kNone && recent_ != tried && Join(*recent_, packet, view.size)) return;
+  *recent_ = static_cast<uint16_t>(group_count_);
+  StartRun(packet, view, Mergeable(packet, view) ? State::kUnverified : State::kClosed);
 }
 
 uint16_t& GroTable::LatestRun(const uint8_t* packet, const PacketView& view) {
-  const auto is_of = [&](uint16_t latest) {
-    const Run& run = runs_[latest];
-    return SameFlow(packets_[run.first].bytes, run.view, packet, view);
-  };
-  // Mostly it is the flow of the packet before.
-  if (recent_ != nullptr && is_of(*recent_)) return *recent_;
   size_t at = HashFlow(packet, view) % kBuckets;
-  while (buckets_[at] != kNone && !is_of(buckets_[at])) at = (at + 1) % kBuckets;
-  recent_ = &buckets_[at];
-  return *recent_;
+  for (; buckets_[at] != kNone; at = (at + 1) % kBuckets) {
+    const Run& run = runs_[buckets_[at]];
+    if (SameFlow(packets_[run.first].bytes, run.view, packet, view)) break;
+  }
+  return buckets_[at];
 }
 
-bool GroTable::Continues(size_t index, const uint8_t* packet, const PacketView& view) const {
-  const Run& run = runs_[index];
-  if (index < barrier_ || run.state == State::kClosed) return false;
-  if (view.ip_offset != run.view.ip_offset) return false;  // from here on, offsets hold for both packets
-  if (view.payload_size() > run.segment_size) return false;
-  if (view.header_size() - view.ip_offset + run.payload + view.payload_size() > kMaxIpSize) return false;
+bool GroTable::Join(size_t index, const uint8_t* packet, size_t size) {
+  Run& run = runs_[index];
+  if (index < barrier_ || run.state == State::kClosed || size <= run.view.header_size()) return false;
+  PacketView view = run.view;  // the headers are compared with the first packet's, so they lie where those do
+  view.size = size;
+  view.ip_size = size - view.ip_offset;
+  const size_t payload = size - view.header_size();
+  if (payload > run.segment_size || view.header_size() - view.ip_offset + run.payload + payload > kMaxIpSize)
+    return false;
   if (!view.is_tcp() && run.count == kMaxUdpSegments) return false;
-
   const uint8_t* first = packets_[run.first].bytes;
-  const uint8_t* ip = packet + view.ip_offset;
-  if (view.version == 4) {
-    const uint16_t first_id = LoadBe16(first + view.ip_offset + kIp4Id);
-    if (LoadBe16(ip + kIp4Id) != static_cast<uint16_t>(first_id + run.count)) return false;
+  if (!SameBytes(first, packet, 0, view.ip_offset) || !SameIpHeader(first, packet, view, run.count) ||
+      !SameL4Header(first, packet, view, run.payload) || !UsualChecksums(packet, view)) {
+    return false;
   }
-  if (view.is_tcp()) {
-    const uint32_t first_sequence = LoadBe32(first + view.l4_offset + kTcpSequence);
-    const uint32_t expected = first_sequence + static_cast<uint32_t>(run.payload);
-    if (LoadBe32(packet + view.l4_offset + kTcpSequence) != expected) return false;
-  }
-  return SameHeaders(first, packet, view);
+  if (!ChecksumsRight(packet, view) || !VerifyFirst(run)) return false;
+  Append(run, packet, view);
+  return true;
 }
 
 bool GroTable::VerifyFirst(Run& run) const {

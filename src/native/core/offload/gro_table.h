@@ -102,7 +102,8 @@ class GroTable {
   [[nodiscard]] bool DeviceTakes(const PacketView& view) const;
   void AddToFlow(const uint8_t* packet, const PacketView& view);
   [[nodiscard]] uint16_t& LatestRun(const uint8_t* packet, const PacketView& view);
-  [[nodiscard]] bool Continues(size_t index, const uint8_t* packet, const PacketView& view) const;
+  /// Adds the packet to run `index`, if it continues it.
+  bool Join(size_t index, const uint8_t* packet, size_t size);
   [[nodiscard]] bool VerifyFirst(Run& run) const;
   void StartRun(const uint8_t* packet, const PacketView& view, State state);
   void Append(Run& run, const uint8_t* packet, const PacketView& view);
