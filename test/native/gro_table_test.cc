@@ -300,7 +300,7 @@ void TestLimits() {
     spec.payload = Pattern(1);
     specs.push_back(spec);
   }
-  Expect(table, BuildAll(specs), Slices(256, 1), "as many flows as packets");
+  Expect(table, BuildAll(specs), Slices(GroTable::kMaxPackets, 1), "as many flows as packets");
   Expect(table, BuildAll(specs), Slices(256, 1), "and again: nothing is left of a flush");
 
   const Bytes packet = specs[0].Build();

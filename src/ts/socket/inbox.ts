@@ -10,13 +10,13 @@ export interface OwnedPacket {
   info: MessageInfo;
 }
 
-const INBOX_PACKETS = 256;
+const INBOX_PACKETS = 384;
 const INBOX_BYTES = 512 * 1024;
 
 /** The most packets of one wake-up, so that other work of the loop has its turn. */
 const WAKE_UP_PACKETS = 64;
 
-/** The same where packets are cut out of superpackets: with a handful of those in each crossing a forwarder needs a sixth less of a core. */
+/** The same where packets are cut out of superpackets: eight of them in a crossing cost a forwarder a fifth less CPU time than one. */
 const WAKE_UP_SEGMENTS = INBOX_PACKETS;
 
 export function wakeUpLimit(offload: OffloadMode): number {

@@ -46,10 +46,10 @@ struct GroGroup {
 /// be told (a fragment, another protocol) is overtaken by nothing that comes after it, and overtakes nothing.
 ///
 /// Memory: packets are the caller's, are only read, and must stay in place until Clear(). The table is about
-/// 24 KiB with all that it needs; nothing is allocated.
+/// 44 KiB with all that it needs; nothing is allocated.
 class GroTable {
  public:
-  static constexpr size_t kMaxPackets = 256;             // of one flush
+  static constexpr size_t kMaxPackets = 512;             // of one flush
   static constexpr size_t kMaxIovecs = kMaxPackets + 1;  // of one group: the header and each payload
   static constexpr size_t kMaxUdpSegments = 64;          // UDP_MAX_SEGMENTS before Linux 6.9
   static constexpr size_t kMaxIpSize = 65535;
