@@ -301,7 +301,7 @@ void TestLimits() {
     specs.push_back(spec);
   }
   Expect(table, BuildAll(specs), Slices(GroTable::kMaxPackets, 1), "as many flows as packets");
-  Expect(table, BuildAll(specs), Slices(256, 1), "and again: nothing is left of a flush");
+  Expect(table, BuildAll(specs), Slices(GroTable::kMaxPackets, 1), "and again: nothing is left of a flush");
 
   const Bytes packet = specs[0].Build();
   for (size_t i = 0; i < GroTable::kMaxPackets; i++) CHECK(table.Add(packet.data(), packet.size()), "room");
