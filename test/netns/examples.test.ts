@@ -25,6 +25,14 @@ describe('examples', () => {
     expect(status).toBe(0);
   });
 
+  it('forward passes on all that is sent, in every mode of offload', () => {
+    const { status, stdout } = spawnSync(process.execPath, [join(compiled, 'forward.js')], {
+      encoding: 'utf8',
+    });
+    expect(stdout.match(/^(none: 50|raw: 300|split: 300) MB at/gm)).toHaveLength(3);
+    expect(status).toBe(0);
+  });
+
   it('the demo passes all that it shows', () => {
     const { status, stdout } = spawnSync(process.execPath, [join(compiled, 'demo.js')], { encoding: 'utf8' });
     expect(stdout).toContain('4 of 4 worked');
