@@ -3,7 +3,10 @@
 #include <linux/if_packet.h>
 #include <sys/socket.h>
 
+#include <memory>
+
 #include "core/io/packet_io.h"
+#include "core/io/receive_headers.h"
 
 namespace tunsock {
 
@@ -19,8 +22,9 @@ struct SocketFraming {
   uint32_t interface_index = 0;  // 0: all interfaces
   uint16_t protocol = 0;         // EtherType, host order, as bound
   bool control = false;          // PACKET_AUXDATA or SO_TIMESTAMPNS is on
-  size_t virtio_header = 0;      // bytes of virtio_net_hdr (PACKET_VNET_HDR), kept apart from the caller's buffers
-  Destination destination;       // of what is sent with none of its own
+  size_t virtio_header =
+      0;                    // bytes of virtio_net_hdr (PACKET_VNET_HDR), kept apart from the caller's buffers
+  Destination destination;  // of what is sent with none of its own
 };
 
 /// sendmsg(2), recvmsg(2), sendmmsg(2) and recvmmsg(2) on an AF_PACKET socket. Never blocks, whatever the
@@ -62,6 +66,8 @@ class SocketIo final : public PacketIo {
 
   int fd_;
   SocketFraming framing_;
+  /// Made for the first batch: most sockets receive packets by one or by batch, not both.
+  std::unique_ptr<ReceiveHeaders> receive_headers_;
   /// The interface may be down, and so may be deleted too: nothing has gone in or out since it was.
   bool may_be_down_ = true;
   /// An error that was met behind packets of a batch.
