@@ -1,11 +1,13 @@
 /**
- * `npm run bench -- [--quick] [--only <text>] [--save]`: each operation against its C loop, in a network namespace of its
- * own. --quick takes less than a minute; --only picks operations by name; --save also writes docs/bench.svg.
+ * `npm run bench -- [--quick] [--only <text>] [--compare] [--save]`: each operation against its C loop, in a network namespace
+ * of its own. --quick takes less than a minute; --only picks operations by name; --compare installs the npm package `cap` in a
+ * temporary folder, and measures against it too; --save also writes docs/bench.svg.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { CapInstallation } from './lib/cap';
 import { chart } from './lib/chart';
 import { measure } from './lib/measure';
 import { newReport, ratio, table, title } from './lib/report';
@@ -21,12 +23,14 @@ const QUICK_MEMORY_PACKETS = 1_000_000;
 
 /** Runs this program again where it can't touch the host's network. */
 function isolate(): number {
+  using cap = process.argv.includes('--compare') ? new CapInstallation() : undefined;
   const namespaces = process.getuid?.() === 0 ? '-n' : '-Urn';
   const { status, error } = spawnSync('unshare', [namespaces, process.execPath, ...process.argv.slice(1)], {
     stdio: 'inherit',
-    env: { ...process.env, [INSIDE]: '1' },
+    env: { ...process.env, ...cap?.env, [INSIDE]: '1' },
   });
   if (error !== undefined) throw error;
+  if (cap?.problem !== undefined) console.log(`\nnot compared with ${cap.problem}`);
   return status ?? 1;
 }
 
@@ -35,6 +39,7 @@ async function main(): Promise<void> {
     options: {
       quick: { type: 'boolean', default: false },
       only: { type: 'string' },
+      compare: { type: 'boolean', default: false },
       save: { type: 'boolean', default: false },
     },
   });
