@@ -1,6 +1,6 @@
 /**
  * `npm run bench -- [--quick] [--only <text>] [--compare] [--save]`: each operation against its C loop, in a network namespace
- * of its own. --quick takes less than a minute; --only picks operations by name; --compare installs the npm package `cap` in a
+ * of its own. --quick takes about two minutes; --only picks operations by name; --compare installs the npm package `cap` in a
  * temporary folder, and measures against it too; --save also writes docs/bench.svg.
  */
 import { spawnSync } from 'node:child_process';
