@@ -1,4 +1,6 @@
+import { messageAgainstCap, sendAgainstCap } from './against-cap';
 import { batchEvent } from './batch-event';
+import { capInstalled } from './lib/cap';
 import type { Operation } from './lib/operation';
 import { messageEvent } from './message-event';
 import { openConfigure } from './open-configure';
@@ -18,4 +20,5 @@ export const operations: readonly Operation[] = [
   openConfigure,
   packetRecvmmsg,
   packetSendmmsg,
+  ...(capInstalled ? [messageAgainstCap, sendAgainstCap] : []),
 ];

@@ -1,13 +1,14 @@
 /**
- * `npm run bench -- [--quick] [--only <text>] [--save]`: each operation against its C loop, in a network namespace of its
- * own. --quick takes about a minute; --only picks operations by name, 'memory', 'forward', 'small packets' or 'offload costs'; --save also
- * writes the charts of docs/.
+ * `npm run bench -- [--quick] [--only <text>] [--compare] [--save]`: each operation against its C loop, in a network namespace
+ * of its own. --quick takes about two minutes; --only picks operations by name, 'memory', 'forward', 'small packets' or 'offload costs';
+ * --compare installs the npm package `cap` in a temporary folder, and measures against it too; --save also writes the charts of docs/.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { forward } from './forward';
+import { CapInstallation } from './lib/cap';
 import { chart } from './lib/chart';
 import { forwardChart } from './lib/forward-report';
 import { measure } from './lib/measure';
@@ -26,12 +27,14 @@ const QUICK_MEMORY_PACKETS = 1_000_000;
 
 /** Runs this program again where it can't touch the host's network. */
 function isolate(): number {
+  using cap = process.argv.includes('--compare') ? new CapInstallation() : undefined;
   const namespaces = process.getuid?.() === 0 ? '-n' : '-Urn';
   const { status, error } = spawnSync('unshare', [namespaces, process.execPath, ...process.argv.slice(1)], {
     stdio: 'inherit',
-    env: { ...process.env, [INSIDE]: '1' },
+    env: { ...process.env, ...cap?.env, [INSIDE]: '1' },
   });
   if (error !== undefined) throw error;
+  if (cap?.problem !== undefined) console.log(`\nnot compared with ${cap.problem}`);
   return status ?? 1;
 }
 
@@ -40,6 +43,7 @@ async function main(): Promise<void> {
     options: {
       quick: { type: 'boolean', default: false },
       only: { type: 'string' },
+      compare: { type: 'boolean', default: false },
       save: { type: 'boolean', default: false },
     },
   });

@@ -1,4 +1,7 @@
-/** The process that does an operation with tunsock: `node contender.js <operation> <packet>`, the socket as descriptor 3. */
+/**
+ * The process that does an operation: `node contender.js <operation> <packet> [baseline]`, the socket as descriptor 3. With
+ * `baseline`, as the package does that it is compared with, otherwise with tunsock.
+ */
 import { createInterface } from 'node:readline';
 import { socketFromFd } from 'tunsock';
 import { operations } from '../operations';
@@ -17,6 +20,7 @@ const SOCKET_FD = 3;
 async function round(work: Work, packets: number): Promise<Round & Footprint> {
   globalThis.gc?.();
   globalThis.gc?.(); // ends the sweeping that the first one left to another thread
+  work.ready?.();
   const before = process.memoryUsage();
   const cpu = process.cpuUsage();
   const start = process.hrtime.bigint();
@@ -35,11 +39,13 @@ async function round(work: Work, packets: number): Promise<Round & Footprint> {
   };
 }
 
-async function main([name, packet]: string[]): Promise<void> {
+async function main([name, packet, side]: string[]): Promise<void> {
   const operation = operations.find((known) => known.name === name);
   if (operation === undefined) throw new Error(`no operation ${name}`);
   const socket = socketFromFd(SOCKET_FD);
-  const work = operation.prepare(socket, Buffer.from(packet ?? '', 'hex'));
+  const { baseline } = operation;
+  const prepare = side === 'baseline' && typeof baseline === 'function' ? baseline : operation.prepare;
+  const work = prepare(socket, Buffer.from(packet ?? '', 'hex'));
   for await (const line of createInterface({ input: process.stdin })) {
     process.stdout.write(`${JSON.stringify(await round(work, Number(line)))}\n`);
   }

@@ -26,8 +26,8 @@ export interface Row {
   speed: { median: number; low: number; high: number };
   /** The same for the baseline in a process that has a second thread, as Node's has several: what can be reached. */
   ceiling: number | undefined;
-  /** None in a flood, where the sender has a say as well. */
-  target: Operation['target'] | undefined;
+  /** None in a flood, where the sender has a say as well, and none against other packages. */
+  target: Operation['target'];
   met: boolean | undefined;
   counts: Counts | undefined;
   rounds: number;
@@ -43,8 +43,9 @@ export async function measure(
 ): Promise<Row> {
   await using baseline = stage.baseline(operation, size);
   await using contender = stage.contender(operation, size);
-  await using threaded = stage.baseline(operation, size, true);
-  const peers = size === 0 ? [baseline, contender] : [baseline, contender, threaded];
+  const threads = size > 0 && typeof operation.baseline === 'string';
+  await using threaded = threads ? stage.baseline(operation, size, true) : undefined;
+  const peers = [baseline, contender, ...(threaded === undefined ? [] : [threaded])];
   const played: StagedRound[][] = peers.map(() => []);
   for (let index = -Math.min(WARM_UP_ROUNDS, rounds); index < rounds; index++) {
     for (const [at, peer] of peers.entries()) {
@@ -78,7 +79,7 @@ export async function measure(
   };
 }
 
-function isMet(target: Operation['target'], speed: number): boolean {
+function isMet(target: NonNullable<Operation['target']>, speed: number): boolean {
   return 'speedAtLeast' in target ? speed >= target.speedAtLeast : 1 / speed <= target.timeAtMost;
 }
 

@@ -17,14 +17,21 @@ export interface Round {
 export type Traffic = 'queued' | 'flood' | 'ping' | 'none';
 
 /** Moves so many packets; what it returns is called when the clock has stopped. */
-export type Work = (packets: number) => undefined | (() => void) | Promise<undefined>;
+export interface Work {
+  (packets: number): undefined | (() => void) | Promise<undefined>;
+  /** Called before the clock starts. */
+  ready?(): void;
+}
 
-/** One thing that tunsock does, and the C program that does the same with the same system calls. */
+/** Makes ready, in a process of its own; `packet` is what to send. */
+export type Prepare = (socket: MessageSocket, packet: Buffer) => Work;
+
+/** One thing that tunsock does, and who else does it: a C program with the same system calls, or another package. */
 export interface Operation {
   name: string;
   device: DeviceKind;
-  /** A file of bench/baseline, without its ending. */
-  baseline: string;
+  /** A file of bench/baseline, without its ending; or what another package does. */
+  baseline: string | Prepare;
   /** What the table calls it. */
   baselineName: string;
   /** A row for each kind of traffic and each size. */
@@ -40,7 +47,6 @@ export interface Operation {
   packets: number;
   rounds: number;
   /** The least speed, or the most time, as a multiple of the baseline's (design, section 4). */
-  target: { speedAtLeast: number } | { timeAtMost: number };
-  /** Makes ready, in a process of its own; `packet` is what to send. */
-  prepare(socket: MessageSocket, packet: Buffer): Work;
+  target: { speedAtLeast: number } | { timeAtMost: number } | undefined;
+  prepare: Prepare;
 }

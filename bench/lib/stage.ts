@@ -27,25 +27,17 @@ export class Stage implements AsyncDisposable {
     this.#traffic = new Peer([compiled(program), ...args], [trafficFd], TRAFFIC_CORE);
   }
 
-  /** The C program that does the operation; `threaded`, in a process that has a second thread, as Node's has several. */
+  /** The process that does the operation otherwise; `threaded`, a C program that has a second thread, as Node's has several. */
   baseline(operation: Operation, size: number, threaded = false): Peer {
-    const command = [
-      compiled(operation.baseline),
-      this.#device.packetOf(size).toString('hex'),
-      ...(threaded ? ['threaded'] : []),
-    ];
+    if (typeof operation.baseline === 'function') return this.#node(operation, size, [], ['baseline']);
+    const packet = this.#device.packetOf(size).toString('hex');
+    const command = [compiled(operation.baseline), packet, ...(threaded ? ['threaded'] : [])];
     return new Peer(command, [this.#device.socket.fd], CONTENDER_CORE);
   }
 
-  /** The Node process that does the operation. */
+  /** The Node process that does the operation with tunsock. */
   contender(operation: Operation, size: number, nodeFlags: readonly string[] = []): Peer {
-    const script = join(__dirname, 'contender.js');
-    const packet = this.#device.packetOf(size).toString('hex');
-    return new Peer(
-      [process.execPath, ...nodeFlags, script, operation.name, packet],
-      [this.#device.socket.fd],
-      CONTENDER_CORE,
-    );
+    return this.#node(operation, size, nodeFlags, []);
   }
 
   /** Lets `peer` do a round of `packets` packets of `size` bytes, with the traffic that this needs. */
@@ -74,6 +66,13 @@ export class Stage implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#traffic[Symbol.asyncDispose]();
     this.#device[Symbol.dispose]();
+  }
+
+  #node(operation: Operation, size: number, flags: readonly string[], side: readonly string[]): Peer {
+    const script = join(__dirname, 'contender.js');
+    const packet = this.#device.packetOf(size).toString('hex');
+    const command = [process.execPath, ...flags, script, operation.name, packet, ...side];
+    return new Peer(command, [this.#device.socket.fd], CONTENDER_CORE);
   }
 
   #discardLeftovers(): void {

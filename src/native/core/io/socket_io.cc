@@ -15,45 +15,32 @@ namespace {
 
 constexpr int kSendFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
 
-/// Packets in one recvmmsg(2) or sendmmsg(2): what their headers need fits the stack.
-constexpr uint32_t kChunk = 64;
-
-/// Room for what the kernel says of one packet.
-struct Envelope {
-  sockaddr_ll from;
-  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(tpacket_auxdata)) + CMSG_SPACE(sizeof(timespec))];
-};
-
-msghdr HeaderOf(Envelope* envelope, const iovec* views, size_t count, bool control) {
-  msghdr header{};
-  header.msg_name = &envelope->from;
-  header.msg_namelen = sizeof envelope->from;
-  header.msg_iov = const_cast<iovec*>(views);
-  header.msg_iovlen = count;
-  if (control) {
-    header.msg_control = envelope->control;
-    header.msg_controllen = sizeof envelope->control;
-  }
-  return header;
-}
+/// Packets in one recvmmsg(2) or sendmmsg(2): what the headers of the latter need fits the stack.
+constexpr uint32_t kChunk = ReceiveHeaders::kPackets;
 
 /// Takes what came with a packet but for its virtio header. Its name and control data are as the kernel left
 /// them.
 void ReadMeta(msghdr* header, PacketMeta* meta, uint32_t* protocol) {
-  constexpr size_t kRest = offsetof(PacketMeta, interface_index);
-  std::memset(reinterpret_cast<uint8_t*>(meta) + kRest, 0, sizeof *meta - kRest);
-  *protocol = 0;
-  sockaddr_ll from;
+  // From the interface on, PacketMeta is as sockaddr_ll is.
+  constexpr size_t kFrom = offsetof(sockaddr_ll, sll_ifindex);
+  constexpr size_t kName = offsetof(PacketMeta, interface_index);
+  constexpr size_t kRest = offsetof(PacketMeta, status);
+  static_assert(offsetof(PacketMeta, address) - kName == offsetof(sockaddr_ll, sll_addr) - kFrom);
+  static_assert(kRest - kName == sizeof(sockaddr_ll) - kFrom);
+  auto* bytes = reinterpret_cast<uint8_t*>(meta);
   // The error queue's messages have no name.
-  if (header->msg_namelen >= sizeof from) {
-    std::memcpy(&from, header->msg_name, sizeof from);
-    *protocol = ntohs(from.sll_protocol);
-    meta->interface_index = static_cast<uint32_t>(from.sll_ifindex);
-    meta->hardware_type = from.sll_hatype;
-    meta->packet_type = from.sll_pkttype;
-    meta->address_length = std::min<uint8_t>(from.sll_halen, sizeof meta->address);
-    std::memcpy(meta->address, from.sll_addr, sizeof meta->address);
+  if (header->msg_namelen >= sizeof(sockaddr_ll)) {
+    const auto* from = static_cast<const uint8_t*>(header->msg_name);
+    std::memcpy(bytes + kName, from + kFrom, kRest - kName);
+    meta->address_length = std::min<uint8_t>(meta->address_length, sizeof meta->address);
+    uint16_t ether_type;
+    std::memcpy(&ether_type, from + offsetof(sockaddr_ll, sll_protocol), sizeof ether_type);
+    *protocol = ntohs(ether_type);
+  } else {
+    std::memset(bytes + kName, 0, kRest - kName);
+    *protocol = 0;
   }
+  std::memset(bytes + kRest, 0, sizeof *meta - kRest);
   if (header->msg_control == nullptr) return;
   for (cmsghdr* item = CMSG_FIRSTHDR(header); item != nullptr; item = CMSG_NXTHDR(header, item)) {
     if (item->cmsg_level == SOL_PACKET && item->cmsg_type == PACKET_AUXDATA &&
@@ -121,16 +108,25 @@ SysResult SocketIo::Receive(const iovec* views, int count, int flags, PacketDeta
 
 /// One recvmsg(2): the packet's true length, and the rest in `details`.
 SysResult SocketIo::ReceiveOne(const iovec* views, int count, int flags, PacketDetails* details) {
-  Envelope envelope;
+  sockaddr_ll from;
+  ControlRoom room;
   iovec all[kMaxViews + 1];
   *details = {};
+  msghdr header{};
+  header.msg_name = &from;
+  header.msg_namelen = sizeof from;
+  header.msg_iov = const_cast<iovec*>(views);
+  header.msg_iovlen = static_cast<size_t>(count);
+  if (framing_.control) {
+    header.msg_control = room.bytes;
+    header.msg_controllen = sizeof room.bytes;
+  }
   if (framing_.virtio_header != 0) {
     all[0] = {details->meta.virtio_header, framing_.virtio_header};
     std::copy(views, views + count, all + 1);
+    header.msg_iov = all;
+    header.msg_iovlen += 1;
   }
-  msghdr header = framing_.virtio_header != 0
-                      ? HeaderOf(&envelope, all, static_cast<size_t>(count) + 1, framing_.control)
-                      : HeaderOf(&envelope, views, static_cast<size_t>(count), framing_.control);
   const SysResult size = WithoutHeader(
       Settle(RetryOnSignal([&] { return ::recvmsg(fd_, &header, flags | MSG_DONTWAIT | MSG_TRUNC); })));
   if (size < 0) return size;
@@ -148,16 +144,15 @@ SysResult SocketIo::WithoutHeader(SysResult result) const {
 }
 
 SysResult SocketIo::ReceiveChunk(const Batch& batch, uint32_t start, uint32_t count) {
-  Envelope envelopes[kChunk];
-  iovec slots[kChunk][2];
-  mmsghdr headers[kChunk];
-  const size_t views = framing_.virtio_header != 0 ? 2 : 1;
-  for (uint32_t i = 0; i < count; ++i) {
-    iovec* slot = slots[i];
-    if (framing_.virtio_header != 0) *slot++ = {batch.meta[start + i].virtio_header, framing_.virtio_header};
-    *slot = {batch.slab + batch.SlotOffset(start + i), batch.packet_size};
-    headers[i].msg_hdr = HeaderOf(&envelopes[i], slots[i], views, framing_.control);
+  if (receive_headers_ == nullptr) {
+    receive_headers_ = std::make_unique<ReceiveHeaders>(framing_.virtio_header != 0, framing_.control);
   }
+  for (uint32_t i = 0; i < count; ++i) {
+    iovec* view = receive_headers_->Prepare(i);
+    if (framing_.virtio_header != 0) *view++ = {batch.meta[start + i].virtio_header, framing_.virtio_header};
+    *view = {batch.slab + batch.SlotOffset(start + i), batch.packet_size};
+  }
+  mmsghdr* headers = receive_headers_->data();
   const SysResult received = Settle(
       RetryOnSignal([&] { return ::recvmmsg(fd_, headers, count, MSG_DONTWAIT | MSG_TRUNC, nullptr); }));
   if (received < 0) {

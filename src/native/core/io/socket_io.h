@@ -3,7 +3,10 @@
 #include <linux/if_packet.h>
 #include <sys/socket.h>
 
+#include <memory>
+
 #include "core/io/packet_io.h"
+#include "core/io/receive_headers.h"
 
 namespace tunsock {
 
@@ -63,6 +66,8 @@ class SocketIo final : public PacketIo {
 
   int fd_;
   SocketFraming framing_;
+  /// Made for the first batch: most sockets receive packets by one or by batch, not both.
+  std::unique_ptr<ReceiveHeaders> receive_headers_;
   /// The interface may be down, and so may be deleted too: nothing has gone in or out since it was.
   bool may_be_down_ = true;
   /// An error that was met behind packets of a batch.
