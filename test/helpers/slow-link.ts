@@ -5,11 +5,16 @@ import { constants, Link, type TunOptions, TunSocket } from '../../dist';
 export const HAS_TC = spawnSync('tc', ['-V']).error === undefined;
 if (!HAS_TC) console.log('skipped: what needs tc(8), of the package iproute2');
 
+export interface SlowLink extends Disposable {
+  tap: TunSocket;
+  release(): void;
+}
+
 /**
  * A tap device behind a bridge whose other port sends a packet in a few seconds: what is sent on the device stays in
  * the kernel, and counts against its send buffer, until release().
  */
-export function slowLink(options: TunOptions = {}): { tap: TunSocket; release(): void } {
+export function slowLink(options: TunOptions = {}): SlowLink {
   const bridge = Link.create({ type: 'bridge', name: 'slow', up: true });
   const port = Link.create({ type: 'veth', name: 'port', peer: { name: 'far' }, up: true });
   Link.get('far').up();
@@ -25,6 +30,11 @@ export function slowLink(options: TunOptions = {}): { tap: TunSocket; release():
     tap,
     release() {
       tc('change', 'tbf', 'rate', '1gbit', 'burst', '100000', 'limit', '1000000');
+    },
+    [Symbol.dispose]() {
+      tap[Symbol.dispose]();
+      port.delete();
+      bridge.delete();
     },
   };
 }
