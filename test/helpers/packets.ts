@@ -85,6 +85,34 @@ export function udpPacket(
   return ipPacket(UDP, from[0], to[0], udp, id);
 }
 
+/** What a TCP segment has beside its ports and data. */
+export interface TcpOptions {
+  sequence: number;
+  /** IPv4's identification. Default 0. */
+  id?: number;
+  /** The header's flags; default ACK. */
+  flags?: number;
+}
+
+/** A TCP segment in an IP packet. */
+export function tcpPacket(
+  from: [string, number],
+  to: [string, number],
+  data: Buffer | string,
+  { sequence, id = 0, flags = 0x10 }: TcpOptions,
+): Buffer {
+  const tcp = Buffer.concat([Buffer.alloc(20), Buffer.from(data)]);
+  tcp.writeUInt16BE(from[1], 0);
+  tcp.writeUInt16BE(to[1], 2);
+  tcp.writeUInt32BE(sequence, 4);
+  tcp.writeUInt8(5 << 4, 12);
+  tcp.writeUInt8(flags, 13);
+  tcp.writeUInt16BE(512, 14);
+  tcp.writeUInt16BE(pseudoSum(TCP, from[0], to[0], tcp.length), 16);
+  tcp.writeUInt16BE(checksum(tcp), 16);
+  return ipPacket(TCP, from[0], to[0], tcp, id);
+}
+
 /** The payload of a UDP datagram in an IP packet without options and extension headers. */
 export function udpPayload(packet: Buffer): Buffer {
   return packet.subarray(((packet[0] as number) >> 4 === 6 ? 40 : 20) + 8);
