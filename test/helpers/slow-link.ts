@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
 import { constants, Link, type TunOptions, TunSocket } from '../../dist';
 
 /** Whether tc(8), of iproute2, is there for {@link slowLink}. */
@@ -15,6 +16,7 @@ export interface SlowLink extends Disposable {
  * the kernel, and counts against its send buffer, until release().
  */
 export function slowLink(options: TunOptions = {}): SlowLink {
+  filterNothing();
   const bridge = Link.create({ type: 'bridge', name: 'slow', up: true });
   const port = Link.create({ type: 'veth', name: 'port', peer: { name: 'far' }, up: true });
   Link.get('far').up();
@@ -44,6 +46,14 @@ export const FRAME = Buffer.concat([
   Buffer.from([2, 0, 0, 0, 0, 8, 2, 0, 0, 0, 0, 9, 0x88, 0xb5]),
   Buffer.alloc(1400),
 ]);
+
+/** Where the kernel lets netfilter see what a bridge forwards, IP packets no longer count against their sender from there on. */
+function filterNothing(): void {
+  for (const family of ['iptables', 'ip6tables']) {
+    const setting = `/proc/sys/net/bridge/bridge-nf-call-${family}`;
+    if (existsSync(setting)) writeFileSync(setting, '0');
+  }
+}
 
 function tc(action: string, ...qdisc: string[]): void {
   const { status, stderr } = spawnSync('tc', ['qdisc', action, 'dev', 'port', 'root', ...qdisc], {
