@@ -92,6 +92,8 @@ export interface TcpOptions {
   id?: number;
   /** The header's flags; default ACK. */
   flags?: number;
+  /** Leave the checksum to whoever comes next, as needsChecksum has it. Default false. */
+  unfinished?: boolean;
 }
 
 /** A TCP segment in an IP packet. */
@@ -99,7 +101,7 @@ export function tcpPacket(
   from: [string, number],
   to: [string, number],
   data: Buffer | string,
-  { sequence, id = 0, flags = 0x10 }: TcpOptions,
+  { sequence, id = 0, flags = 0x10, unfinished = false }: TcpOptions,
 ): Buffer {
   const tcp = Buffer.concat([Buffer.alloc(20), Buffer.from(data)]);
   tcp.writeUInt16BE(from[1], 0);
@@ -109,7 +111,7 @@ export function tcpPacket(
   tcp.writeUInt8(flags, 13);
   tcp.writeUInt16BE(512, 14);
   tcp.writeUInt16BE(pseudoSum(TCP, from[0], to[0], tcp.length), 16);
-  tcp.writeUInt16BE(checksum(tcp), 16);
+  if (!unfinished) tcp.writeUInt16BE(checksum(tcp), 16);
   return ipPacket(TCP, from[0], to[0], tcp, id);
 }
 
