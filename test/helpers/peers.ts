@@ -137,3 +137,35 @@ export async function udpExchange(
   await receiving.terminate();
   return { sent: sent.trim(), received, sizes };
 }
+
+/** An ordinary UDP socket in another namespace. */
+export interface Listener extends AsyncDisposable {
+  port: number;
+  /** The next `count` datagrams. */
+  datagrams(count: number): Promise<string[]>;
+}
+
+const UDP_LISTENER = `
+  const { parentPort, workerData: address } = require('node:worker_threads');
+  const udp = require('node:dgram').createSocket('udp4');
+  udp.on('message', (data) => parentPort.postMessage(String(data)));
+  udp.bind(0, address, () => parentPort.postMessage(udp.address().port));
+`;
+
+/** Listens at `address` of `netns`. */
+export async function udpListener(netns: Netns, address: string): Promise<Listener> {
+  const worker = netns.run(() => new Worker(UDP_LISTENER, { eval: true, workerData: address }));
+  const [port] = await once(worker, 'message');
+  const arrived: string[] = [];
+  worker.on('message', (data) => arrived.push(data));
+  return {
+    port,
+    async datagrams(count) {
+      while (arrived.length < count) await once(worker, 'message');
+      return arrived.splice(0, count);
+    },
+    async [Symbol.asyncDispose]() {
+      await worker.terminate();
+    },
+  };
+}
