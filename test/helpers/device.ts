@@ -1,6 +1,6 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
-import { type MessageSocket, TunSocket } from '../../dist';
+import { type MessageSocket, type OffloadMode, TunSocket } from '../../dist';
 import { ethernetFrame, udpPacket } from './packets';
 
 export const HOST = '10.0.0.1';
@@ -12,14 +12,21 @@ const PEER_MAC = Buffer.from([2, 0, 0, 0, 0, 2]);
 export interface Form {
   mode: 'tun' | 'tap';
   packetInfo: boolean;
+  offload: OffloadMode;
 }
 
+/** Whoever splits has no packet info: the two are not to be had together. */
 export const FORMS: Form[] = [
-  { mode: 'tun', packetInfo: false },
-  { mode: 'tun', packetInfo: true },
-  { mode: 'tap', packetInfo: false },
-  { mode: 'tap', packetInfo: true },
+  { mode: 'tun', packetInfo: false, offload: 'none' },
+  { mode: 'tun', packetInfo: true, offload: 'none' },
+  { mode: 'tun', packetInfo: false, offload: 'split' },
+  { mode: 'tap', packetInfo: false, offload: 'none' },
+  { mode: 'tap', packetInfo: true, offload: 'none' },
+  { mode: 'tap', packetInfo: false, offload: 'split' },
 ];
+
+/** Modes in which a program sees the same packets. */
+export const WHOLE_PACKETS: OffloadMode[] = ['none', 'split'];
 
 /** A device of one form with a peer that the host knows the hardware address of, and an ordinary UDP socket on the host. */
 export interface Stage extends AsyncDisposable {

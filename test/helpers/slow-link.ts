@@ -1,15 +1,22 @@
 import { spawnSync } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
 import { constants, Link, type TunOptions, TunSocket } from '../../dist';
 
 /** Whether tc(8), of iproute2, is there for {@link slowLink}. */
 export const HAS_TC = spawnSync('tc', ['-V']).error === undefined;
 if (!HAS_TC) console.log('skipped: what needs tc(8), of the package iproute2');
 
+export interface SlowLink extends Disposable {
+  tap: TunSocket;
+  release(): void;
+}
+
 /**
  * A tap device behind a bridge whose other port sends a packet in a few seconds: what is sent on the device stays in
  * the kernel, and counts against its send buffer, until release().
  */
-export function slowLink(options: TunOptions = {}): { tap: TunSocket; release(): void } {
+export function slowLink(options: TunOptions = {}): SlowLink {
+  filterNothing();
   const bridge = Link.create({ type: 'bridge', name: 'slow', up: true });
   const port = Link.create({ type: 'veth', name: 'port', peer: { name: 'far' }, up: true });
   Link.get('far').up();
@@ -26,6 +33,11 @@ export function slowLink(options: TunOptions = {}): { tap: TunSocket; release():
     release() {
       tc('change', 'tbf', 'rate', '1gbit', 'burst', '100000', 'limit', '1000000');
     },
+    [Symbol.dispose]() {
+      tap[Symbol.dispose]();
+      port.delete();
+      bridge.delete();
+    },
   };
 }
 
@@ -34,6 +46,14 @@ export const FRAME = Buffer.concat([
   Buffer.from([2, 0, 0, 0, 0, 8, 2, 0, 0, 0, 0, 9, 0x88, 0xb5]),
   Buffer.alloc(1400),
 ]);
+
+/** Where the kernel lets netfilter see what a bridge forwards, IP packets no longer count against their sender from there on. */
+function filterNothing(): void {
+  for (const family of ['iptables', 'ip6tables']) {
+    const setting = `/proc/sys/net/bridge/bridge-nf-call-${family}`;
+    if (existsSync(setting)) writeFileSync(setting, '0');
+  }
+}
 
 function tc(action: string, ...qdisc: string[]): void {
   const { status, stderr } = spawnSync('tc', ['qdisc', action, 'dev', 'port', 'root', ...qdisc], {

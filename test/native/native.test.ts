@@ -31,7 +31,7 @@ function sourcesIn(folder: string): string[] {
     .map((name) => join(folder, name));
 }
 
-const unitSources = [...sourcesIn(here), ...sourcesIn(offload)];
+const unitSources = [...sourcesIn(here), ...sourcesIn(offload), join(native, 'core/io/offload_io.cc')];
 const sharedByFuzzers = [
   join(here, 'packet_spec.cc'),
   join(here, 'flush.cc'),
@@ -90,7 +90,7 @@ async function findClang(): Promise<string | undefined> {
   return undefined;
 }
 
-describe('core/offload under AddressSanitizer and UndefinedBehaviorSanitizer', () => {
+describe('core/offload and what is built on it under AddressSanitizer and UndefinedBehaviorSanitizer', () => {
   it(
     'passes its tables, its comparisons with the slow reference, and its round trips',
     async () => {

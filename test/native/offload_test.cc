@@ -9,6 +9,8 @@ int main() {
   tunsock::test::TestGsoSplit();
   tunsock::test::TestGroTable();
   tunsock::test::TestRoundTrip();
+  tunsock::test::TestOffloadReceive();
+  tunsock::test::TestOffloadSend();
   std::printf("%zu checks passed\n", tunsock::test::checks_passed);
   return 0;
 }

@@ -7,5 +7,7 @@ void TestPacketView();
 void TestGsoSplit();
 void TestGroTable();
 void TestRoundTrip();
+void TestOffloadReceive();
+void TestOffloadSend();
 
 }  // namespace tunsock::test

@@ -4,7 +4,8 @@ import { closeSync, fstatSync, openSync, readdirSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { type MessageSocket, PacketSocket, socketFromFd, TunSocket } from '../../dist';
+import { PacketSocket, socketFromFd, TunSocket } from '../../dist';
+import { inheriting } from '../helpers/inheriting';
 import { packetStage, text } from '../helpers/packet-stage';
 import { FAR_MAC, NEAR_MAC } from '../helpers/pair';
 
@@ -34,7 +35,8 @@ describe('bad input', () => {
     [{ fanout: { group: 65536, mode: 'hash' } }, 'ERR_OUT_OF_RANGE'],
     [{ fanout: { group: 1 } }, 'ERR_INVALID_ARG_TYPE'],
     [{ fanout: { group: 1, mode: 'ebpf' } }, 'ERR_INVALID_ARG_VALUE'],
-    [{ offload: 'split' }, 'ERR_INVALID_ARG_VALUE'],
+    [{ offload: 'some' }, 'ERR_INVALID_ARG_VALUE'],
+    [{ type: 'dgram', offload: 'split' }, 'ERR_INVALID_ARG_VALUE'],
     [{ destination: { address: NEAR_MAC } }, 'ERR_INVALID_ARG_VALUE'],
     [{ type: 'dgram', destination: { address: 'x' } }, 'ERR_INVALID_ARG_VALUE'],
     [{ receiveBuffer: 0 }, 'ERR_OUT_OF_RANGE'],
@@ -60,19 +62,6 @@ describe('bad input', () => {
 });
 
 describe('fromFd', () => {
-  /** What `code` prints as JSON, in a process that got the socket's descriptor as its own number 3. */
-  function inheriting(socket: MessageSocket, code: string): unknown {
-    const script = `
-      const { socketFromFd, TunSocket, PacketSocket, constants } = require(${JSON.stringify(dist)});
-      const { fstatSync } = require('node:fs');
-      ${code}`;
-    const { stdout, stderr } = spawnSync(process.execPath, ['-e', script], {
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'pipe', socket.fd],
-    });
-    expect(stderr).toBe('');
-    return JSON.parse(stdout);
-  }
   const describeSocket = `
     const { constructor, name, index, type } = socket;
     console.log(JSON.stringify([constructor.name, name, index, type, socket.fd]));`;

@@ -17,7 +17,7 @@ beforeAll(() => {
   console.log(`kernel ${release()}`);
 });
 
-describe.each(FORMS)('$mode, packetInfo $packetInfo', (form) => {
+describe.each(FORMS)('$mode, packetInfo $packetInfo, offload $offload', (form) => {
   let at: Stage;
   beforeEach(async () => {
     at = await stage(form);

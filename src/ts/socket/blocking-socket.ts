@@ -17,7 +17,7 @@ import { EAGAIN, ioError } from './io-errors';
 import type { MessageSocketEvents } from './message-socket';
 import { type Offload, offloadHeader } from './offload';
 import { checkBatch, type PacketBatch } from './packet-batch';
-import { packetViews } from './packet-data';
+import { MAX_VIEWS, packetViews } from './packet-data';
 import { META_BYTES, META_LINK, META_OFFLOAD, messageInfo } from './packet-info';
 
 /** A blocking call waits in slices, so that worker.terminate() and debuggers get a word in. */
@@ -108,10 +108,10 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
    *
    * @throws SystemError EAGAIN (nothing queued, or nothing came in time), EINVAL (a flag other than MSG_DONTWAIT,
    * MSG_TRUNC and MSG_ERRQUEUE; with `packetInfo`, fewer than 4 bytes), EBADFD (the device is gone). See recvmsg(2),
-   * tun_recvmsg() in drivers/net/tun.c.
+   * tun_recvmsg() in drivers/net/tun.c. RangeError for more than 1023 views, or 1022 with `offload: 'raw'`, whose header takes the place of one.
    */
   recvmsg(data: PacketData, flags = 0): ReceivedMessage {
-    const views = packetViews('data', data);
+    const views = packetViews('data', data, this.#offload.mode === 'raw' ? MAX_VIEWS - 1 : MAX_VIEWS);
     flagBits('flags', flags);
     this.assertOpen();
     const kept = this.takeKept((flags & MSG_PEEK) !== 0);

@@ -2,20 +2,20 @@ import { invalidArgType, outOfRange } from '../support/errors';
 import type { PacketData } from '../support/types';
 
 /** The most views in one call: IOV_MAX (1024) less the spill area that shows a packet's true length. */
-const MAX_VIEWS = 1023;
+export const MAX_VIEWS = 1023;
 
 /**
  * What sendmsg, recvmsg and send were given, as the bytes that it stands for.
  *
  * @throws TypeError `ERR_INVALID_ARG_TYPE` for anything but views, and for a view whose memory is detached;
- * RangeError `ERR_OUT_OF_RANGE` for more than 1023 views.
+ * RangeError `ERR_OUT_OF_RANGE` for more than `most` views.
  */
-export function packetViews(name: string, data: PacketData): readonly Uint8Array[] {
+export function packetViews(name: string, data: PacketData, most = MAX_VIEWS): readonly Uint8Array[] {
   if (ArrayBuffer.isView(data)) return [bytesOf(name, data)];
   if (!Array.isArray(data)) {
     throw invalidArgType(name, 'a Buffer, TypedArray or DataView, or an array of them', data);
   }
-  if (data.length > MAX_VIEWS) throw outOfRange(`${name}.length`, `at most ${MAX_VIEWS} views`, data.length);
+  if (data.length > most) throw outOfRange(`${name}.length`, `at most ${most} views`, data.length);
   return data.map((view, index) => bytesOf(`${name}[${index}]`, view));
 }
 

@@ -146,6 +146,9 @@ SysResult TunDevice::SetOffload(uint32_t wanted, bool shared) {
   // What a kernel may lack, the newest first; what stands below needs what stands above it.
   constexpr uint32_t kParts[] = {kTunnelChecksum,         kTunnel,   kUso, TUN_F_TSO_ECN,
                                  TUN_F_TSO4 | TUN_F_TSO6, TUN_F_CSUM};
+  // Without an Ethernet header the kernel hands superpackets in tunnels over but takes none back
+  // (virtio_net_hdr_tnl_to_skb() counts ETH_HLEN in, whatever the device).
+  if (!framing_.ethernet) wanted &= ~(kTunnel | kTunnelChecksum);
   const bool own_header = framing_.virtio_header != 0 && !shared;
   if (own_header) {
     const size_t size = (wanted & kTunnel) != 0 ? kMaxVirtioHeader : VirtioNetHdr::kSize;

@@ -20,9 +20,10 @@ size_t TotalLength(const iovec* views, int count) {
                          [](size_t sum, const iovec& view) { return sum + view.iov_len; });
 }
 
-/// Refusals that speak of the superpacket rather than of the device's state.
+/// Refusals that may speak of the superpacket rather than of the device's state. ENOMEM is what a packet
+/// socket gets when the kernel can't cut it (validate_xmit_skb() in net/core/dev.c).
 bool MayBeTheSuperpacket(SysResult error) {
-  return error == -EINVAL || error == -EMSGSIZE || error == -EOPNOTSUPP;
+  return error == -EINVAL || error == -EMSGSIZE || error == -EOPNOTSUPP || error == -ENOMEM;
 }
 
 template <typename Value>

@@ -208,7 +208,16 @@ SysResult SocketIo::ReceiveBatch(const Batch& batch, int flags) {
 
 socklen_t SocketIo::AddressOf(const Destination& destination, const uint8_t* first, size_t length,
                               sockaddr_ll* address) const {
-  if (destination.length == 0) return 0;
+  if (destination.length == 0) {
+    const bool bound_to_one = framing_.protocol != 0 && framing_.protocol != ETH_P_ALL;
+    if (framing_.virtio_header == 0 || !bound_to_one) return 0;
+    // Otherwise the kernel takes each frame for one of that protocol, and can't cut a superpacket of another
+    // (-ENOMEM). With protocol 0 it looks at the frame.
+    *address = {};
+    address->sll_family = AF_PACKET;
+    address->sll_ifindex = static_cast<int>(framing_.interface_index);
+    return sizeof *address;
+  }
   uint32_t protocol = destination.protocol;
   if (protocol == 0 && framing_.protocol != ETH_P_ALL) protocol = framing_.protocol;
   if (protocol == 0) protocol = ProtocolOfIp(first, length);
