@@ -9,9 +9,9 @@ import { checksumsRight, tcpPacket } from '../helpers/packets';
 const { MSG_DONTWAIT, MSG_TRUNC, VIRTIO_NET_HDR_GSO_TCPV4 } = constants;
 /** IPv4 and TCP. */
 const HEADERS = 40;
-const SEGMENT = 100;
+const SEGMENT = 60;
 /** More than one wake-up reads. */
-const MANY = 200;
+const MANY = 900;
 
 beforeAll(() => {
   enterQuietNamespace();
@@ -137,7 +137,7 @@ describe('events and promises', () => {
   });
 
   it("pause() in a 'message' in the middle loses nothing; resume() brings the rest without new traffic", async () => {
-    const stops = [3, 64, 65, 70, 199];
+    const stops = [3, 384, 385, 390, 899];
     tun.on('message', (packet) => {
       collected.push(nameOf(packet));
       if (stops.includes(collected.length)) tun.pause();
@@ -156,7 +156,7 @@ describe('events and promises', () => {
       tun.pause();
     });
     arrives('a', MANY);
-    for (const count of [64, 128, 192, MANY]) {
+    for (const count of [384, 768, MANY]) {
       await until(count);
       tun.resume();
     }
