@@ -297,7 +297,7 @@ describe('what comes in', () => {
 
 it('scatters over 1022 views, since the header takes the place of one, and refuses 1023 before the system call', async () => {
   const udp = createSocket('udp4');
-  udp.send(Buffer.alloc(500, 0x5a), 9, PEER);
+  await new Promise((resolve) => udp.send(Buffer.alloc(500, 0x5a), 9, PEER, resolve));
   const views = Array.from({ length: 1023 }, () => Buffer.alloc(1));
   expect(codeOf(() => tun.recvmsg(views))).toBe('ERR_OUT_OF_RANGE');
   expect(tun.recvmsg(views.slice(1))).toMatchObject({ bytes: 528, size: 528, flags: 0 });
