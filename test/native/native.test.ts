@@ -99,6 +99,16 @@ describe('core/offload and what is built on it under AddressSanitizer and Undefi
     buildTimeout,
   );
 
+  it(
+    'passes them with the sum for processors without AVX2 too',
+    async () => {
+      await expectChecks(
+        await build('portable', unitSources, compiler, [...sanitize, '-DTUNSOCK_PORTABLE_SUM']),
+      );
+    },
+    buildTimeout,
+  );
+
   it.each(fuzzTargets)(
     '%s holds on its corpus: each seed, cut everywhere, and mutated',
     async (target) => {

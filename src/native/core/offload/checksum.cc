@@ -1,6 +1,8 @@
 #include "core/offload/checksum.h"
 
-#ifdef __x86_64__
+// The tests try the portable sum too.
+#if defined(__x86_64__) && !defined(TUNSOCK_PORTABLE_SUM)
+#define TUNSOCK_AVX2_SUM
 #include <immintrin.h>
 #endif
 
@@ -40,7 +42,7 @@ uint64_t SumBlocks(const uint8_t* bytes, size_t size) {
   return sum;
 }
 
-#ifdef __x86_64__
+#ifdef TUNSOCK_AVX2_SUM
 
 const bool g_has_avx2 = __builtin_cpu_supports("avx2") != 0;
 
@@ -91,7 +93,7 @@ __attribute__((target("avx2"))) uint64_t SumBlocksAvx2(uint8_t* to, const uint8_
 uint64_t InternetSum(const uint8_t* bytes, size_t size, uint64_t sum) {
   const size_t blocks = size & ~(kBlock - 1);
   if (blocks != 0) {
-#ifdef __x86_64__
+#ifdef TUNSOCK_AVX2_SUM
     sum += g_has_avx2 ? SumBlocksAvx2<false>(nullptr, bytes, blocks) : SumBlocks(bytes, blocks);
 #else
     sum += SumBlocks(bytes, blocks);
@@ -101,7 +103,7 @@ uint64_t InternetSum(const uint8_t* bytes, size_t size, uint64_t sum) {
 }
 
 uint64_t CopyAndSum(uint8_t* to, const uint8_t* bytes, size_t size, uint64_t sum) {
-#ifdef __x86_64__
+#ifdef TUNSOCK_AVX2_SUM
   if (g_has_avx2) {
     const size_t blocks = size & ~(kBlock - 1);
     sum += SumBlocksAvx2<true>(to, bytes, blocks);
