@@ -75,6 +75,42 @@ function run(faults: string[], runs: Buffer[][]): Report {
   return JSON.parse(stdout);
 }
 
+/** Opens a 'split' device of which the kernel refuses the first `refusals` masks of features: what is in force then. */
+function openRefused(refusals: number): { offload: string; features: string[] } {
+  const program = `
+    const { TunSocket } = require(${JSON.stringify(dist)});
+    const tun = TunSocket.open({ offload: 'split' });
+    console.log(JSON.stringify({ offload: tun.offload, features: tun.offloadFeatures }));
+  `;
+  const traced = (...extra: string[]) =>
+    spawnSync(
+      'strace',
+      ['-f', '-P', '/dev/net/tun', '-e', 'trace=ioctl', ...extra, process.execPath, '-e', program],
+      { encoding: 'utf8', timeout: 20_000 },
+    );
+  const calls = traced()
+    .stderr.split('\n')
+    .filter((line) => line.includes('ioctl('));
+  const first = calls.findIndex((line) => line.includes('TUNSETOFFLOAD')) + 1;
+  expect(first).toBeGreaterThan(0);
+  if (refusals === 0) return JSON.parse(traced().stdout);
+  const when = `${first}..${first + refusals - 1}`;
+  return JSON.parse(traced('-e', `inject=ioctl:error=EINVAL:when=${when}`).stdout);
+}
+
+describe.runIf(HAS_STRACE)('a kernel that lacks features', () => {
+  const TCP = ['csum', 'tso4', 'tso6'];
+  it.each([
+    [0, 'split', [...TCP, 'tso-ecn', 'uso4', 'uso6']],
+    [1, 'split', [...TCP, 'tso-ecn']],
+    [2, 'split', TCP],
+    [3, 'split', ['csum']],
+    [4, 'none', []],
+  ])('and refuses %i masks is asked for less: %s %j', (refusals, offload, features) => {
+    expect(openRefused(refusals)).toEqual({ offload, features });
+  });
+});
+
 type Maker = (index: number) => Buffer;
 const data = (index: number) => Buffer.alloc(100, index);
 const udp4: Maker = (index) => udpPacket([PEER, 4000], [HOST, 4001], data(index), { id: index });

@@ -156,16 +156,16 @@ SysResult TunDevice::SetOffload(uint32_t wanted, bool shared) {
     if (result < 0) return result;
   }
   if (framing_.virtio_header < kMaxVirtioHeader) wanted &= ~(kTunnel | kTunnelChecksum);
+  const auto set = [&] { return Control("TUNSETOFFLOAD", static_cast<int>(wanted)); };
+  SysResult result = set();
   for (const uint32_t part : kParts) {
-    const SysResult result = Control("TUNSETOFFLOAD", static_cast<int>(wanted));
-    if (result != -EINVAL) return result < 0 ? result : static_cast<SysResult>(wanted);
+    if (result != -EINVAL) break;
+    if ((wanted & part) == 0) continue;
     wanted &= ~part;
-    if (part == kTunnel && own_header) {
-      const SysResult size = SetHeaderSize(VirtioNetHdr::kSize);
-      if (size < 0) return size;
-    }
+    if (part == kTunnel && own_header) result = SetHeaderSize(VirtioNetHdr::kSize);
+    result = set();
   }
-  return Control("TUNSETOFFLOAD", 0);
+  return result < 0 ? result : static_cast<SysResult>(wanted);
 }
 
 SysResult TunDevice::PacketFraming(Framing* framing) const {
