@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "binding/args.h"
+#include "binding/memory_args.h"
 #include "binding/packet_args.h"
 #include "core/io/offload_io.h"
 #include "core/sys/poll_wait.h"
@@ -21,68 +22,6 @@ constexpr uint32_t kMetaWords = sizeof(PacketMeta) / sizeof(uint32_t);
 /// Bits of the value of Event::kLink.
 constexpr int kLinkPresent = 1;
 constexpr int kLinkUp = 2;
-
-/// Runs `attempt` until it does not return -EAGAIN, waiting for `poll_events` in between, `timeout_ms` in all
-/// at most. JavaScript loops over short waits, so that a Worker that is blocked here can still be terminated.
-template <typename Attempt>
-SysResult Blocking(int fd, short poll_events, int flags, int timeout_ms, Attempt attempt) {
-  const SysResult result = attempt();
-  if (result != -EAGAIN || (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) != 0) return result;
-  const SysResult ready = PollWait(fd, poll_events, timeout_ms);
-  return ready > 0 ? attempt() : -EAGAIN;
-}
-
-struct Views {
-  iovec entries[kMaxViews];
-  int count = 0;
-};
-
-/// One Uint8Array, wherever its memory is: a detached one has length 0.
-bool ReadView(napi_env env, napi_value value, iovec* view) {
-  napi_typedarray_type type = napi_int8_array;
-  const napi_status status =
-      napi_get_typedarray_info(env, value, &type, &view->iov_len, &view->iov_base, nullptr, nullptr);
-  return status == napi_ok && type == napi_uint8_array;
-}
-
-/// One view, or an array of them.
-SysResult ReadViews(napi_env env, napi_value value, Views* views) {
-  bool is_array = false;
-  napi_is_array(env, value, &is_array);
-  if (!is_array) {
-    views->count = 1;
-    return ReadView(env, value, &views->entries[0]) ? 0 : -EINVAL;
-  }
-  uint32_t length = 0;
-  napi_get_array_length(env, value, &length);
-  if (length > static_cast<uint32_t>(kMaxViews)) return -EMSGSIZE;
-  views->count = static_cast<int>(length);
-  for (uint32_t i = 0; i < length; ++i) {
-    napi_value element = nullptr;
-    if (napi_get_element(env, value, i, &element) != napi_ok || !ReadView(env, element, &views->entries[i])) {
-      return -EINVAL;
-    }
-  }
-  return 0;
-}
-
-/// The memory of a PacketBatch, from the arguments (memory, capacity, packetSize) that start at `index`.
-bool ReadBatch(const Napi::CallbackInfo& info, size_t index, Batch* batch) {
-  void* data = nullptr;
-  size_t bytes = 0;
-  if (napi_get_arraybuffer_info(info.Env(), info[index], &data, &bytes) != napi_ok) return false;
-  return batch->Map(static_cast<uint8_t*>(data), bytes, UintArg(info, index + 1), UintArg(info, index + 2));
-}
-
-/// The bytes of a small typed array that native fills or reads; null when it is not of the size.
-void* FixedArray(const Napi::CallbackInfo& info, size_t index, napi_typedarray_type wanted, size_t elements) {
-  void* data = nullptr;
-  size_t length = 0;
-  napi_typedarray_type type = napi_uint8_array;
-  const napi_status status =
-      napi_get_typedarray_info(info.Env(), info[index], &type, &length, &data, nullptr, nullptr);
-  return status == napi_ok && type == wanted && length >= elements ? data : nullptr;
-}
 
 }  // namespace
 
@@ -167,8 +106,8 @@ Napi::Value SocketHandle::Receive(const Napi::CallbackInfo& info) {
   if (result < 0) return ResultValue(info.Env(), result);
   const int flags = IntArg(info, 1);
   PacketDetails details;
-  result = Blocking(fd(), POLLIN, flags, IntArg(info, 2),
-                    [&] { return io_->Receive(views.entries, views.count, flags, &details); });
+  result = AttemptWhenReady(fd(), POLLIN, flags, IntArg(info, 2),
+                            [&] { return io_->Receive(views.entries, views.count, flags, &details); });
   if (result >= 0) {
     words[0] = details.copied;
     words[1] = details.size;
@@ -190,8 +129,8 @@ Napi::Value SocketHandle::Send(const Napi::CallbackInfo& info) {
   if (header != nullptr) std::memcpy(meta.virtio_header, header, kMaxVirtioHeader);
   const PacketMeta* sent_with = header != nullptr ? &meta : nullptr;
   const int flags = IntArg(info, 1);
-  result = Blocking(fd(), POLLOUT, flags, IntArg(info, 2),
-                    [&] { return io_->Send(views.entries, views.count, flags, sent_with); });
+  result = AttemptWhenReady(fd(), POLLOUT, flags, IntArg(info, 2),
+                            [&] { return io_->Send(views.entries, views.count, flags, sent_with); });
   return ResultValue(info.Env(), result);
 }
 
@@ -204,8 +143,8 @@ Napi::Value SocketHandle::SendTo(const Napi::CallbackInfo& info) {
   if (!ReadDestination(info[3], info[4], &destination)) result = -EINVAL;
   if (result < 0) return ResultValue(info.Env(), result);
   const int flags = IntArg(info, 1);
-  result = Blocking(fd(), POLLOUT, flags, IntArg(info, 2),
-                    [&] { return socket_->SendTo(views.entries, views.count, flags, destination); });
+  result = AttemptWhenReady(fd(), POLLOUT, flags, IntArg(info, 2),
+                            [&] { return socket_->SendTo(views.entries, views.count, flags, destination); });
   return ResultValue(info.Env(), result);
 }
 
@@ -216,8 +155,8 @@ Napi::Value SocketHandle::ReceiveBatch(const Napi::CallbackInfo& info) {
   if (!ReadBatch(info, 0, &batch)) return ResultValue(info.Env(), -EINVAL);
   batch.capacity = std::min(batch.capacity, UintArg(info, 3));
   const int flags = IntArg(info, 4);
-  return ResultValue(info.Env(), Blocking(fd(), POLLIN, flags, IntArg(info, 5),
-                                          [&] { return io_->ReceiveBatch(batch, flags); }));
+  return ResultValue(info.Env(), AttemptWhenReady(fd(), POLLIN, flags, IntArg(info, 5),
+                                                  [&] { return io_->ReceiveBatch(batch, flags); }));
 }
 
 /// sendBatch(memory, capacity, packetSize, start, end, flags, timeoutMs, hasHeaders)
@@ -230,8 +169,8 @@ Napi::Value SocketHandle::SendBatch(const Napi::CallbackInfo& info) {
     return ResultValue(info.Env(), -EINVAL);
   batch.has_headers = info[7].ToBoolean();
   const int flags = IntArg(info, 5);
-  return ResultValue(info.Env(), Blocking(fd(), POLLOUT, flags, IntArg(info, 6),
-                                          [&] { return io_->SendBatch(batch, start, end, flags); }));
+  return ResultValue(info.Env(), AttemptWhenReady(fd(), POLLOUT, flags, IntArg(info, 6),
+                                                  [&] { return io_->SendBatch(batch, start, end, flags); }));
 }
 
 /// listen(onEvent, inboxMemory, inboxCapacity): who hears events, and where the packets of a wake-up go.

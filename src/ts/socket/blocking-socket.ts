@@ -14,7 +14,7 @@ import type {
 } from '../support/types';
 import { type OwnedPacket, scatter } from './inbox';
 import { EAGAIN, ioError } from './io-errors';
-import type { MessageSocketEvents } from './message-socket';
+import type { MessageSocketEvents } from './message-events';
 import { type Offload, offloadHeader } from './offload';
 import { checkBatch, type PacketBatch } from './packet-batch';
 import { MAX_VIEWS, packetViews } from './packet-data';

@@ -3,12 +3,14 @@ import type { Duplex } from 'node:stream';
 import type { Netns } from '../host/netns';
 import { LINK_PRESENT, LINK_UP, NativeEvent, READABLE, WRITABLE } from '../native';
 import { MSG_DONTWAIT } from '../support/constants';
+import { Deferred } from '../support/deferred';
 import { abortError, closedError, invalidState } from '../support/errors';
 import { abortSignal, callback as checkCallback } from '../support/options';
-import type { MessageInfo, PacketData, SendOptions } from '../support/types';
+import type { PacketData, SendOptions } from '../support/types';
 import { BlockingSocket, type BlockingSocketSetup } from './blocking-socket';
 import { type OwnedPacket, ownPackets, sharedInbox, wakeUpLimit } from './inbox';
 import { EBADFD, EMSGSIZE, ENETDOWN, ENOBUFS } from './io-errors';
+import type { MessageSocketEvents } from './message-events';
 import type { PacketBatch } from './packet-batch';
 import { packetViews } from './packet-data';
 import { packetStream } from './packet-stream';
@@ -29,22 +31,6 @@ export interface MessageSocketSetup extends BlockingSocketSetup {
   signal: AbortSignal | undefined;
 }
 
-/** Events of a MessageSocket, with what their listeners get. */
-export interface MessageSocketEvents {
-  /** On the tick after the socket was opened. */
-  listening: [];
-  /** A packet; the Buffer is the listener's to keep. */
-  message: [packet: Buffer, info: MessageInfo];
-  /** All packets of one wake-up; valid only during the call, since no copy is made. */
-  batch: [batch: PacketBatch];
-  /**
-   * ENETDOWN: the interface was brought down; the socket lives on, and works again when it is up. EBADFD and all others:
-   * the device is gone or unusable; 'close' follows. Also what failed in a send() without a callback.
-   */
-  error: [error: Error];
-  close: [];
-}
-
 /**
  * A socket on which each message is one packet: what TunSocket and PacketSocket share. It keeps the process alive while
  * somebody waits for packets (a 'message' or 'batch' listener, receive(), queued sends), unless unref() was called.
@@ -55,9 +41,14 @@ export abstract class MessageSocket extends BlockingSocket {
   /** The handle holds it weakly, lest it keep a socket alive that nobody uses. */
   readonly #listener = (kind: NativeEvent, value: number) => this.#onEvent(kind, value);
   #directReceives = 0;
-  #flushScheduled = false;
-  #watchScheduled = false;
-  #heldScheduled = false;
+  readonly #flushing = new Deferred(process.nextTick, () => {
+    if (!this.#closed && !this.#queue.blocked) this.#flush();
+  });
+  readonly #watching = new Deferred(process.nextTick, () => this.#watch());
+  /** What is left of a superpacket shows in no poll. */
+  readonly #deliveringHeld = new Deferred(setImmediate, () => {
+    if (!this.#closed) this.handle.deliverHeld();
+  });
   #paused = false;
   #closed = false;
   readonly #netns: Netns | undefined;
@@ -128,12 +119,7 @@ export abstract class MessageSocket extends BlockingSocket {
       else process.nextTick(() => this.emit('error', refusal));
       return;
     }
-    if (this.#flushScheduled || this.#queue.blocked) return;
-    this.#flushScheduled = true;
-    process.nextTick(() => {
-      this.#flushScheduled = false;
-      if (!this.#closed && !this.#queue.blocked) this.#flush();
-    });
+    if (!this.#queue.blocked) this.#flushing.request();
   }
 
   /** Bytes that send() took and the kernel has not. */
@@ -313,13 +299,7 @@ export abstract class MessageSocket extends BlockingSocket {
   }
 
   #listenersChanged(): this {
-    if (!this.#watchScheduled) {
-      this.#watchScheduled = true;
-      process.nextTick(() => {
-        this.#watchScheduled = false;
-        this.#watch();
-      });
-    }
+    this.#watching.request();
     return this;
   }
 
@@ -333,17 +313,7 @@ export abstract class MessageSocket extends BlockingSocket {
     const limit = flowing ? wakeUpLimit(this.offload) : this.#received.waiting;
     const result = this.handle.watch(events, limit, link);
     if (result < 0) this.#end(this.ioError(result, 'poll'));
-    else if (reading && this.handle.held > 0) this.#deliverHeld();
-  }
-
-  /** What is left of a superpacket shows in no poll. */
-  #deliverHeld(): void {
-    if (this.#heldScheduled) return;
-    this.#heldScheduled = true;
-    setImmediate(() => {
-      this.#heldScheduled = false;
-      if (!this.#closed) this.handle.deliverHeld();
-    });
+    else if (reading && this.handle.held > 0) this.#deliveringHeld.request();
   }
 
   #onEvent(kind: NativeEvent, value: number): void {

@@ -1,3 +1,4 @@
+import { Deferred } from '../support/deferred';
 import { abortError } from '../support/errors';
 import type { MessageInfo } from '../support/types';
 import { type OwnedPacket, refill } from './inbox';
@@ -27,7 +28,9 @@ export class ReceiveQueue {
   readonly #owner: ReceiveQueueOwner;
   readonly #waiting: Waiting[] = [];
   #kept: OwnedPacket[] = [];
-  #scheduled = false;
+  readonly #deliveringKept = new Deferred(setImmediate, () => {
+    if (!this.#owner.closed && (this.#owner.flowing || this.#waiting.length > 0)) this.deliver([]);
+  });
 
   constructor(owner: ReceiveQueueOwner) {
     this.#owner = owner;
@@ -92,12 +95,7 @@ export class ReceiveQueue {
 
   /** Hands kept packets out on a later turn of the loop, if somebody takes them then. */
   deliverKept(): void {
-    if (this.#scheduled || this.#kept.length === 0) return;
-    this.#scheduled = true;
-    setImmediate(() => {
-      this.#scheduled = false;
-      if (!this.#owner.closed && (this.#owner.flowing || this.#waiting.length > 0)) this.deliver([]);
-    });
+    if (this.#kept.length > 0) this.#deliveringKept.request();
   }
 
   /** Gives up: those who wait get `error`. */
