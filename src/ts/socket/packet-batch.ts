@@ -17,7 +17,7 @@ const MAX_PACKET_SIZE = 1 << 20;
 export interface PacketBatchOptions {
   /** The most packets that it holds: 1 to 65536. Default 64. */
   capacity?: number;
-  /** The most bytes of each packet: 1 to 1048576. Default 2048. */
+  /** The most bytes of each packet: 1 to 1048576. Default 2048; superpackets of a socket with `offload: 'raw'` have up to 65535, beside a link header. */
   packetSize?: number;
 }
 

@@ -63,7 +63,7 @@ export class PacketSocket extends MessageSocket {
 
   /**
    * Takes over a packet socket that something else opened; it is closed with the PacketSocket. One that is bound to no
-   * interface has the index 0 and an empty name.
+   * interface has the index 0 and an empty name. With virtio headers (PACKET_VNET_HDR) its `offload` is 'raw'.
    *
    * @throws SystemError ENOTSOCK (no packet socket), EBADFD (its interface is deleted), EBADF (none
    * at all); the descriptor is then still the caller's.

@@ -56,7 +56,7 @@ export class TunSocket extends MessageSocket {
 
   /**
    * Takes over the descriptor of a tun device that something else opened and attached. It becomes O_NONBLOCK, and
-   * is closed with the socket.
+   * is closed with the socket. With virtio headers (IFF_VNET_HDR) its `offload` is 'raw'.
    *
    * @throws SystemError ENOTSOCK (no tun device), EBADFD (a tun descriptor that is attached to no device), EBADF (none at all);
    * the descriptor is then still the caller's.
