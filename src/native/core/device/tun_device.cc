@@ -162,7 +162,8 @@ SysResult TunDevice::SetOffload(uint32_t wanted, bool shared) {
     if (result != -EINVAL) break;
     if ((wanted & part) == 0) continue;
     wanted &= ~part;
-    if (part == kTunnel && own_header) result = SetHeaderSize(VirtioNetHdr::kSize);
+    // Smaller headers are never refused.
+    if (part == kTunnel && own_header) (void)SetHeaderSize(VirtioNetHdr::kSize);
     result = set();
   }
   return result < 0 ? result : static_cast<SysResult>(wanted);
