@@ -29,7 +29,9 @@
           'src/native/core/offload/packet_view.cc',
         ],
         'include_dirs': ['src/native', '<!(node src/native/headers.js)'],
-        'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NAPI_DISABLE_CPP_EXCEPTIONS'],
+        'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NAPI_DISABLE_CPP_EXCEPTIONS',
+          # In a Worker that is being terminated nothing can be thrown; without this the whole process would abort.
+          'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],
         'cflags_cc': ['-std=c++17', '-O3', '-Wall', '-Wextra', '-fno-exceptions', '-fvisibility=hidden'],
         'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],
       }, {

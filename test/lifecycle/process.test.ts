@@ -125,6 +125,44 @@ describe('Workers', () => {
       worker.on('message', async () => { console.log(await worker.terminate(), Link.list().length); });`;
     expect(run(program)).toEqual({ ...ENDED, output: '1 1' });
   });
+
+  it('can be terminated in the middle of any call, and leave nothing behind', () => {
+    // 20 Workers, each stopped a little later in its work than the one before.
+    const program = `const { Worker } = require('worker_threads');
+      const code = \`const { TunSocket, PacketSocket, PacketBatch, Netns, constants } = require(process.cwd());
+        require('worker_threads').parentPort.postMessage('works');
+        const batch = new PacketBatch();
+        for (;;) {
+          using({ address: '10.0.0.1/24', offload: 'split' });
+          using({ mode: 'tap', offload: 'raw' });
+        }
+        function using(options) {
+          const tun = TunSocket.open(options).on('message', () => {});
+          const packets = PacketSocket.open({ interface: tun.name });
+          for (let n = 0; n < 50; n++) {
+            tun.recvmmsg(batch, constants.MSG_DONTWAIT);
+            tun.send(Buffer.alloc(60), () => {});
+            packets.recvmmsg(batch, constants.MSG_DONTWAIT);
+            tun.link.addresses();
+            tun.stats();
+          }
+          Netns.create().close();
+          packets.close();
+          tun.close();
+        }\`;
+      (async () => {
+        const before = descriptors();
+        for (let n = 0; n < 20; n++) {
+          const worker = new Worker(code, { eval: true });
+          worker.on('error', (error) => console.log(error));
+          await new Promise((resolve) => worker.once('message', resolve));
+          for (const until = performance.now() + n; performance.now() < until; );
+          await worker.terminate();
+        }
+        console.log(descriptors() <= before, Link.list().length);
+      })();`;
+    expect(run(program)).toEqual({ ...ENDED, output: 'true 1' });
+  });
 });
 
 describe('the package', () => {

@@ -61,11 +61,13 @@ SocketHandle::~SocketHandle() {
 }
 
 SocketHandle* SocketHandle::New(Napi::Env env) {
-  return Unwrap(env.GetInstanceData<Napi::FunctionReference>()->New({}));
+  const Napi::Object object = env.GetInstanceData<Napi::FunctionReference>()->New({});
+  return object.IsEmpty() ? nullptr : Unwrap(object);
 }
 
 Napi::Object SocketHandle::Create(Napi::Env env, TunDevice&& device) {
   SocketHandle* handle = New(env);
+  if (handle == nullptr) return {};
   auto tun = std::make_unique<TunDevice>(std::move(device));
   handle->tun_ = tun.get();
   handle->device_ = std::move(tun);
@@ -75,6 +77,7 @@ Napi::Object SocketHandle::Create(Napi::Env env, TunDevice&& device) {
 
 Napi::Object SocketHandle::Create(Napi::Env env, PacketDevice&& device) {
   SocketHandle* handle = New(env);
+  if (handle == nullptr) return {};
   auto packet = std::make_unique<PacketDevice>(std::move(device));
   handle->packet_ = packet.get();
   handle->device_ = std::move(packet);

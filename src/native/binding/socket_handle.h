@@ -25,7 +25,7 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   explicit SocketHandle(const Napi::CallbackInfo& info);
   ~SocketHandle() override;
 
-  /// Makes a handle that owns what it is given.
+  /// Makes a handle that owns what it is given; empty in a Worker that is being terminated.
   static Napi::Object Create(Napi::Env env, TunDevice&& device);
   static Napi::Object Create(Napi::Env env, PacketDevice&& device);
 
@@ -69,6 +69,7 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   void Emit(Event event, SysResult value);
   void SetHeld(bool held);
   void CloseAll();
+  /// Null in a Worker that is being terminated: then nothing can be made any more.
   static SocketHandle* New(Napi::Env env);
   /// The io of the device, as the device is framed now.
   void MakeIo();
