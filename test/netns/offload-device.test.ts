@@ -112,6 +112,23 @@ describe('queues of one device', () => {
     second.close();
     await expectInForce(first);
   });
+
+  it.each(['raw', 'split', 'none'] as const)("share what comes, with '%s'", async (offload) => {
+    const queues = [queue(offload), queue(offload), queue(offload)];
+    for (const socket of queues) {
+      socket.on('batch', (batch) => {
+        for (const packet of batch) turnRound(packet);
+        for (let sent = 0; sent < batch.length; ) sent += socket.sendmmsg(batch, 0, sent);
+      });
+    }
+    const streams = Array.from({ length: 8 }, () => randomBytes(200_000));
+    const arrived = await Promise.all(streams.map((data) => tcpRound(HOST, PEER, data)));
+    expect(arrived.map((data, index) => data.equals(streams[index] as Buffer))).toEqual(
+      streams.map(() => true),
+    );
+    const shares = queues.map((socket) => socket.stats().received.packets);
+    expect(shares.filter((packets) => packets > 0).length).toBeGreaterThan(1);
+  });
 });
 
 describe('fromFd', () => {
