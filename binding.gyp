@@ -7,6 +7,7 @@
           'src/native/module.cc',
           'src/native/binding/device_binding.cc',
           'src/native/binding/link_binding.cc',
+          'src/native/binding/listener.cc',
           'src/native/binding/memory_args.cc',
           'src/native/binding/netns_binding.cc',
           'src/native/binding/packet_args.cc',

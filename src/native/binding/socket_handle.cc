@@ -178,13 +178,7 @@ Napi::Value SocketHandle::SendBatch(const Napi::CallbackInfo& info) {
 
 /// listen(onEvent, inboxMemory, inboxCapacity): who hears events, and where the packets of a wake-up go.
 Napi::Value SocketHandle::Listen(const Napi::CallbackInfo& info) {
-  if (async_context_ == nullptr) {
-    napi_async_init(info.Env(), nullptr, Napi::String::New(info.Env(), "TUNSOCK"), &async_context_);
-  }
-  // Weak until something is watched: the JavaScript socket holds both.
-  on_event_ = Napi::Weak(info[0].As<Napi::Function>());
-  inbox_ = Napi::Reference<Napi::ArrayBuffer>::New(info[1].As<Napi::ArrayBuffer>(), 0);
-  inbox_capacity_ = UintArg(info, 2);
+  listener_.Set(info[0].As<Napi::Function>(), info[1].As<Napi::ArrayBuffer>(), UintArg(info, 2));
   return ResultValue(info.Env(), 0);
 }
 
@@ -201,7 +195,7 @@ Napi::Value SocketHandle::WatchLink(const Napi::CallbackInfo& info) {
 Napi::Value SocketHandle::Watch(const Napi::CallbackInfo& info) {
   if (closed()) return ResultValue(info.Env(), -EBADF);
   const int events = IntArg(info, 0);
-  limit_ = std::min(UintArg(info, 1), inbox_capacity_);
+  limit_ = std::min(UintArg(info, 1), listener_.capacity());
   const bool link = link_ != nullptr && info[2].ToBoolean();
   SysResult result = socket_poller_.Start(
       info.Env(), fd(), events,
@@ -230,12 +224,10 @@ void SocketHandle::SetHeld(bool held) {
   held_ = held;
   if (held) {
     Ref();
-    on_event_.Ref();
-    inbox_.Ref();
+    listener_.Hold();
   } else {
     Unref();
-    on_event_.Unref();
-    inbox_.Unref();
+    listener_.LetGo();
   }
 }
 
@@ -254,14 +246,11 @@ void SocketHandle::OnSocketEvent(int status, int events) {
 
 /// Reads `most` packets into the inbox, and says so. The handle may be closed when this returns.
 void SocketHandle::ReadInbox(uint32_t most) {
-  Batch batch;
-  void* data = nullptr;
-  size_t bytes = 0;
-  napi_get_arraybuffer_info(Env(), inbox_.Value(), &data, &bytes);
+  Batch inbox;
   SysResult result = -EINVAL;
-  if (batch.Map(static_cast<uint8_t*>(data), bytes, inbox_capacity_, 0)) {
-    batch.capacity = std::min(batch.capacity, most);
-    result = io_->ReceiveBatch(batch, MSG_DONTWAIT);
+  if (listener_.MapInbox(Env(), &inbox)) {
+    inbox.capacity = std::min(inbox.capacity, most);
+    result = io_->ReceiveBatch(inbox, MSG_DONTWAIT);
   }
   if (result != -EAGAIN) Emit(Event::kReadable, result);
 }
@@ -284,17 +273,9 @@ void SocketHandle::OnLinkEvent(int status) {
   Emit(Event::kLink, (state.present ? kLinkPresent : 0) | (state.up ? kLinkUp : 0));
 }
 
-/// Calls JavaScript as the loop does: next ticks and microtasks run after it, and what it throws is uncaught.
 /// The handle may be closed when this returns.
 void SocketHandle::Emit(Event event, SysResult value) {
-  const Napi::Env env = Env();
-  const napi_value arguments[] = {ResultValue(env, static_cast<SysResult>(event)), ResultValue(env, value)};
-  napi_value result = nullptr;
-  const napi_status status =
-      napi_make_callback(env, async_context_, Value(), on_event_.Value(), 2, arguments, &result);
-  if (status != napi_pending_exception) return;
-  napi_value error = nullptr;
-  if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
+  listener_.Call(Env(), Value(), static_cast<int>(event), value);
 }
 
 /// stats(counters): a Float64Array of fourteen: received and sent, each in the order of IoStats::Direction,
@@ -336,7 +317,7 @@ Napi::Value SocketHandle::Release(const Napi::CallbackInfo& info) {
 void SocketHandle::CloseAll() {
   socket_poller_.Close();
   link_poller_.Close();
-  if (async_context_ != nullptr) napi_async_destroy(Env(), std::exchange(async_context_, nullptr));
+  listener_.Close(Env());
   tun_ = nullptr;
   packet_ = nullptr;
   socket_ = nullptr;

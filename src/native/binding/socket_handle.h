@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "binding/listener.h"
 #include "binding/poller.h"
 #include "core/device/packet_device.h"
 #include "core/device/tun_device.h"
@@ -90,10 +91,7 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   std::unique_ptr<LinkWatch> link_;
   Poller socket_poller_;
   Poller link_poller_;
-  napi_async_context async_context_ = nullptr;
-  Napi::FunctionReference on_event_;
-  Napi::Reference<Napi::ArrayBuffer> inbox_;
-  uint32_t inbox_capacity_ = 0;
+  Listener listener_;
   uint32_t limit_ = 0;
   bool held_ = false;
 };
