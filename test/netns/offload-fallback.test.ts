@@ -40,12 +40,15 @@ const PROGRAM = `
   const arrived = new PacketBatch({ capacity: 256, packetSize: 65535 });
   seen.recvmmsg(arrived, constants.MSG_DONTWAIT);
   const { offload, sent } = tun.stats();
-  console.log(JSON.stringify({
-    features, results, merged, published, refused: offload.refused, sent,
-    arrived: [...arrived].map((packet) => packet.toString('base64')),
-  }));
-  tun.close();
-  seen.close();
+  // The channel is told on the next tick.
+  setImmediate(() => {
+    console.log(JSON.stringify({
+      features, results, merged, published, refused: offload.refused, sent,
+      arrived: [...arrived].map((packet) => packet.toString('base64')),
+    }));
+    tun.close();
+    seen.close();
+  });
 `;
 
 interface Report {
@@ -193,5 +196,46 @@ describe.runIf(HAS_STRACE)('a kernel that refuses a merged write', () => {
     expect(report.results).toEqual([2]);
     expect(report.arrived).toEqual(asText(packetsOf(tcp4, 0).slice(0, 2)));
     expect(report.refused).toEqual(['tso4']);
+  });
+});
+
+describe.runIf(HAS_STRACE)('who hears of it', () => {
+  const SENDING = `
+    const { TunSocket, PacketSocket, PacketBatch } = require(${JSON.stringify(dist)});
+    const [how, ...packets] = JSON.parse(process.argv[1]);
+    const runs = packets.map((packet) => Buffer.from(packet, 'base64'));
+    const tun = TunSocket.open({ name: 't', persist: true, offload: 'split', address: '${HOST}/24' });
+    const seen = PacketSocket.open({ interface: 't', ignoreOutgoing: true });
+    let heard = 0;
+    require('node:diagnostics_channel').subscribe('tunsock:offload:fallback', () => {
+      heard += 1;
+      if (how === 'close') tun.close();
+      else tun.sendmsg(runs[0]);
+    });
+    let called = 0;
+    for (const packet of runs) tun.send(packet, () => { called += 1; });
+    setImmediate(() => setImmediate(() => {
+      const arrived = new PacketBatch({ capacity: 64 });
+      const count = seen.recvmmsg(arrived, 0x40);
+      console.log(JSON.stringify([heard, called, count, tun.getSendQueueCount(), tun.getSendQueueSize()]));
+      seen.close();
+    }));
+  `;
+
+  it.each([
+    ['close', RUN],
+    ['sendmsg', RUN + 1],
+  ])('may %s the socket: nothing is sent twice', (how, arrived) => {
+    const packets = packetsOf(tcp4, 0).map((packet) => packet.toString('base64'));
+    const faults = ['-e', 'trace=writev', '-e', 'inject=writev:error=EINVAL:when=1'];
+    const { stdout } = spawnSync(
+      'strace',
+      [
+        ...['-f', '-o', '/dev/null', '-P', '/dev/net/tun', ...faults],
+        ...[process.execPath, '-e', SENDING, JSON.stringify([how, ...packets])],
+      ],
+      { encoding: 'utf8', timeout: 20_000 },
+    );
+    expect(JSON.parse(stdout)).toEqual([1, RUN, arrived, 0, 0]);
   });
 });

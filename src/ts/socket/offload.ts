@@ -161,11 +161,15 @@ export class Offload {
     return featuresIn(this.#refused & (this.#granted ?? 0));
   }
 
-  /** Takes in what the kernel has refused, and tells who wants to know, once for each. */
+  /**
+   * Takes in what the kernel has refused, and tells who wants to know, once for each: on the next tick, since whoever hears of it may use
+   * the socket, which is in the middle of a call.
+   */
   noteRefused(refused: number, socket: object): void {
     const news = refused & ~this.#refused;
     if (news === 0) return;
     this.#refused |= news;
-    fallbackChannel.publish({ socket, features: featuresIn(news) } satisfies OffloadFallback);
+    const message: OffloadFallback = { socket, features: featuresIn(news) };
+    process.nextTick(() => fallbackChannel.publish(message));
   }
 }
