@@ -10,7 +10,7 @@ import {
 import { codeOf, ETH_P_IP } from '../helpers/device';
 import { inheriting } from '../helpers/inheriting';
 import { empty, packetStage, room, TEST } from '../helpers/packet-stage';
-import { checksumsRight, udpPacket, udpPayload } from '../helpers/packets';
+import { checksumsRight, tcpPacket, udpPacket, udpPayload } from '../helpers/packets';
 import { FAR_MAC, frame, NEAR_MAC } from '../helpers/pair';
 import { tcpExchange, udpListener } from '../helpers/peers';
 
@@ -264,5 +264,55 @@ describe('what is in force', () => {
       expect(codeOf(() => near({ type: 'dgram', offload }))).toBe('ERR_INVALID_ARG_VALUE');
     }
     expect(codeOf(() => near({ offload: 'raw' }).stream())).toBe('ERR_INVALID_STATE');
+  });
+});
+
+describe("what 'split' must not change", () => {
+  const tcp = (index: number, size: number) =>
+    frame(
+      ETH_P_IP,
+      tcpPacket([NEAR, 4000], [FAR, 4001], Buffer.alloc(size, index), {
+        sequence: 1000 + index * size,
+        id: index,
+      }),
+      FAR_MAC,
+      NEAR_MAC,
+    );
+  const batchOf = (size: number) => {
+    const batch = new PacketBatch({ packetSize: 4096 });
+    for (let index = 0; index < 4; index++) batch.push(tcp(index, size));
+    return batch;
+  };
+
+  it('frames longer than the mtu are refused, though they would merge', () => {
+    const socket = near({ offload: 'split' });
+    const seen = far({ protocol: 'all', ignoreOutgoing: true });
+    expect(codeOf(() => socket.sendmmsg(batchOf(3000)))).toBe('EMSGSIZE');
+    expect(() => seen.recvmsg(room(), MSG_DONTWAIT)).toThrow(empty);
+    expect(socket.sendmmsg(batchOf(1000))).toBe(4);
+    expect(socket.stats().offload).toEqual({ received: 0, sent: 1, refused: [] });
+  });
+
+  it('past the queueing discipline nothing could be cut: it is refused', () => {
+    expect(codeOf(() => near({ offload: 'split', qdiscBypass: true }))).toBe('ERR_INVALID_ARG_VALUE');
+    expect(near({ offload: 'raw', qdiscBypass: true }).offload).toBe('raw');
+  });
+
+  it('the status of a frame that was cut is that of a finished one', () => {
+    const socket = near({ protocol: 'all', offload: 'split', auxdata: true, ignoreOutgoing: true });
+    const packet = udpPacket([FAR, 4000], [NEAR, 9], 'x'.repeat(2500), { unfinished: true });
+    far({ offload: 'raw' }).sendmsg(frame(ETH_P_IP, packet), 0, {
+      offload: {
+        needsChecksum: true,
+        checksumStart: ETHERNET + 20,
+        checksumOffset: 6,
+        gsoType: VIRTIO_NET_HDR_GSO_UDP_L4,
+        gsoSize: 1000,
+      },
+    });
+    const { TP_STATUS_CSUMNOTREADY, TP_STATUS_GSO_TCP } = constants;
+    for (let index = 0; index < 3; index++) {
+      expect((socket.recvmsg(room()).status ?? 0) & (TP_STATUS_CSUMNOTREADY | TP_STATUS_GSO_TCP)).toBe(0);
+    }
   });
 });

@@ -88,3 +88,20 @@ describe.each(Object.entries(packets))("%s frames with a VLAN tag, merged and cu
     expect(tap.stats().offload?.received).toBe(1);
   });
 });
+
+it('two tags are merged up to what is sent at most', () => {
+  using tap = TunSocket.open({ mode: 'tap', offload: 'split', netns: stage.pair.near });
+  const tags = Buffer.from('02000000000102000000000288a80001810000020800', 'hex');
+  const batch = new PacketBatch({ packetSize: 4096 });
+  // Of an IP packet of 65535 bytes, if all were merged.
+  for (let index = 0; index < 45; index++) {
+    const data = Buffer.alloc(index < 44 ? 1460 : 1255, index);
+    const packet = tcpPacket(['10.0.0.2', 4000], ['10.0.0.1', 4001], data, {
+      sequence: 1000 + 1460 * index,
+      id: index,
+    });
+    batch.push(Buffer.concat([tags, packet]));
+  }
+  expect(tap.sendmmsg(batch)).toBe(45);
+  expect(tap.stats().offload).toEqual({ received: 0, sent: 1, refused: [] });
+});

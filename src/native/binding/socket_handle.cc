@@ -179,6 +179,7 @@ Napi::Value SocketHandle::SendBatch(const Napi::CallbackInfo& info) {
 /// listen(onEvent, inboxMemory, inboxCapacity): who hears events, and where the packets of a wake-up go.
 Napi::Value SocketHandle::Listen(const Napi::CallbackInfo& info) {
   listener_.Set(info[0].As<Napi::Function>(), info[1].As<Napi::ArrayBuffer>(), UintArg(info, 2));
+  if (held_) listener_.Hold();
   return ResultValue(info.Env(), 0);
 }
 
@@ -350,6 +351,8 @@ Napi::Value SocketHandle::SetOffload(const Napi::CallbackInfo& info) {
   if (granted < 0) return ResultValue(info.Env(), granted);
   MakeIo();
   if (split) {
+    const SysResult mtu = packet_ != nullptr ? packet_->Mtu() : 0;
+    if (mtu > 0) options.merge.max_ip_packet = static_cast<size_t>(mtu);
     options.merge.tso4 = (granted & OffloadStats::kTso4) != 0;
     options.merge.tso6 = (granted & OffloadStats::kTso6) != 0;
     options.merge.uso = (granted & OffloadStats::kUso) != 0;

@@ -68,8 +68,8 @@ export interface PacketSocketOptions extends SocketOptions {
   filter?: readonly BpfInstruction[] | string;
   /**
    * Segmentation offload (PACKET_VNET_HDR), with `type: 'raw'`. 'none': frames as the interface has them, which may be superpackets
-   * without their checksums. 'split': frames no longer than the mtu with finished checksums, cut and made here. 'raw': with what is
-   * still to be done to each (`info.offload`). Default 'none'.
+   * without their checksums. 'split': frames no longer than the mtu with finished checksums, cut and made here; superpackets of UDP tunnels, which
+   * are not cut here, are dropped and counted as errors. 'raw': with what is still to be done to each (`info.offload`). Default 'none'.
    */
   offload?: OffloadMode;
   /** Say in `info` when each packet came (SO_TIMESTAMPNS). Default false. */
@@ -144,6 +144,14 @@ export function packetConfig(options: PacketSocketOptions): PacketConfig {
       offload,
     );
   }
+  const qdiscBypass = optional('qdiscBypass', boolean) ?? false;
+  if (offload === 'split' && qdiscBypass) {
+    throw invalidArgValue(
+      'options.qdiscBypass',
+      "false with offload 'split': past the queueing discipline the kernel cuts no superpackets",
+      qdiscBypass,
+    );
+  }
   return {
     ...socketConfig(optional),
     offload,
@@ -159,7 +167,7 @@ export function packetConfig(options: PacketSocketOptions): PacketConfig {
       auxdata: optional('auxdata', boolean) ?? false,
       receiveBuffer: optional('receiveBuffer', wholeNumber(1, MAX_BUFFER)) ?? 0,
       sendBuffer: optional('sendBuffer', wholeNumber(1, MAX_BUFFER)) ?? 0,
-      qdiscBypass: optional('qdiscBypass', boolean) ?? false,
+      qdiscBypass,
       address: to?.address,
       addressProtocol: to?.protocol ?? 0,
     },

@@ -184,11 +184,22 @@ SysResult PacketDevice::SetOffload(uint32_t wanted, bool /*shared*/) {
   return wanted;
 }
 
+SysResult PacketDevice::Interface(unsigned long what, ifreq* request) const {
+  *request = {};
+  request->ifr_ifindex = static_cast<int>(framing_.interface_index);
+  const SysResult result = CallOnce([&] { return ::ioctl(fd(), SIOCGIFNAME, request); });
+  return result < 0 ? result : CallOnce([&] { return ::ioctl(fd(), what, request); });
+}
+
+SysResult PacketDevice::Mtu() const {
+  ifreq request;
+  const SysResult result = Interface(SIOCGIFMTU, &request);
+  return result < 0 ? result : request.ifr_mtu;
+}
+
 SysResult PacketDevice::PacketFraming(Framing* framing) const {
-  ifreq request{};
-  request.ifr_ifindex = static_cast<int>(framing_.interface_index);
-  SysResult result = CallOnce([&] { return ::ioctl(fd(), SIOCGIFNAME, &request); });
-  if (result >= 0) result = CallOnce([&] { return ::ioctl(fd(), SIOCGIFHWADDR, &request); });
+  ifreq request;
+  const SysResult result = Interface(SIOCGIFHWADDR, &request);
   if (result < 0) return result;
   switch (request.ifr_hwaddr.sa_family) {
     case ARPHRD_ETHER:

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <linux/filter.h>
+#include <net/if.h>
 
 #include <cstdint>
 #include <optional>
@@ -50,11 +51,15 @@ class PacketDevice final : public Device {
   /// PACKET_VNET_HDR: on where anything is wanted. What comes in is as the interface has it.
   SysResult SetOffload(uint32_t wanted, bool shared) override;
   SysResult PacketFraming(Framing* framing) const override;
+  /// Of the interface, in bytes.
+  [[nodiscard]] SysResult Mtu() const;
 
   [[nodiscard]] const SocketFraming& framing() const { return framing_; }
 
  private:
   Failure Configure(const PacketOptions& options) const;
+  /// What an ioctl by the interface's name says of it.
+  SysResult Interface(unsigned long what, ifreq* request) const;
 
   UniqueFd fd_;
   SocketFraming framing_;

@@ -123,7 +123,8 @@ void GroTable::AddToFlow(const uint8_t* packet, const PacketView& view) {
   recent_ = &LatestRun(packet, view);
   if (*recent_ != kNone && recent_ != tried && Join(*recent_, packet, view.size)) return;
   *recent_ = static_cast<uint16_t>(group_count_);
-  StartRun(packet, view, Mergeable(packet, view) ? State::kUnverified : State::kClosed);
+  const bool mergeable = view.ip_size <= options_.max_ip_packet && Mergeable(packet, view);
+  StartRun(packet, view, mergeable ? State::kUnverified : State::kClosed);
 }
 
 uint16_t& GroTable::LatestRun(const uint8_t* packet, const PacketView& view) {
@@ -142,8 +143,8 @@ bool GroTable::Join(size_t index, const uint8_t* packet, size_t size) {
   view.size = size;
   view.ip_size = size - view.ip_offset;
   const size_t payload = size - view.header_size();
-  if (payload > run.segment_size || view.header_size() - view.ip_offset + run.payload + payload > kMaxIpSize)
-    return false;
+  const size_t whole = view.header_size() + run.payload + payload;
+  if (payload > run.segment_size || whole - view.ip_offset > kMaxIpSize || whole > kMaxFrame) return false;
   if (!view.is_tcp() && run.count == kMaxUdpSegments) return false;
   const uint8_t* first = packets_[run.first].bytes;
   if (!SameBytes(first, packet, 0, view.ip_offset) || !SameIpHeader(first, packet, view, run.count) ||

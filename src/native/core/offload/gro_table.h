@@ -17,6 +17,8 @@ struct GroOptions {
   bool tso6 = false;
   bool uso = false;
   Framing framing = Framing::kIp;
+  /// A longer packet is no segment: on a cable the kernel takes it only as long as the mtu.
+  size_t max_ip_packet = 65535;
 };
 
 /// One write: a superpacket, or a single packet as it was.
@@ -53,6 +55,7 @@ class GroTable {
   static constexpr size_t kMaxIovecs = kMaxPackets + 1;  // of one group: the header and each payload
   static constexpr size_t kMaxUdpSegments = 64;          // UDP_MAX_SEGMENTS before Linux 6.9
   static constexpr size_t kMaxIpSize = 65535;
+  static constexpr size_t kMaxFrame = kMaxIpSize + 18;  // what is sent at most: one VLAN tag
 
   explicit GroTable(const GroOptions& options) : options_(options) { buckets_.fill(kNone); }
 

@@ -13,10 +13,6 @@ namespace {
 
 constexpr uint16_t kZeroChecksum = 0xffff;  // how a finished checksum of 0 is written where 0 means "none"
 
-void StoreWord(uint8_t* to, uint16_t word) {
-  std::memcpy(to, &word, sizeof word);
-}
-
 /// Whether `header` describes the superpacket that `view` found.
 bool Describes(const VirtioNetHdr& header, const PacketView& view) {
   if (view.l4_header == 0 || !view.exact() || header.gso_size == 0) return false;
