@@ -10,6 +10,9 @@ namespace tunsock {
 namespace {
 
 constexpr int kReceiveFlags = MSG_DONTWAIT | MSG_TRUNC;
+/// TP_STATUS_CSUMNOTREADY and TP_STATUS_GSO_TCP of linux/if_packet.h.
+constexpr uint32_t kUnfinished = 0x8 | 0x100;
+
 /// Packets that make no sense which one call drops before it gives up.
 constexpr int kMaxDrops = 64;
 /// A batch of one packet, however long.
@@ -63,8 +66,10 @@ SysResult OffloadIo::Refill() {
     if (result < 0) return result;
     uint8_t* packet = incoming_.slab + incoming_.offsets[0];
     const VirtioNetHdr header = VirtioNetHdr::Decode(incoming_.meta[0].virtio_header);
-    // What the segments have in common is the rest of the metadata.
+    // What the segments have in common is the rest of the metadata, without what is true of the superpacket
+    // only.
     std::fill_n(incoming_.meta[0].virtio_header, kMaxVirtioHeader, uint8_t{0});
+    incoming_.meta[0].status &= ~kUnfinished;
     if (splitter_.Begin(packet, incoming_.lengths[0], header, options_.merge.framing) == 0) {
       if (splitter_.remaining() > 1) offload_stats_.received += 1;
       return 1;

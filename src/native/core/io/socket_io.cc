@@ -196,10 +196,18 @@ SysResult SocketIo::ReceiveBatch(const Batch& batch, int flags) {
     });
   }
   uint32_t total = 0;
+  uint32_t dropped = 0;
   while (total < batch.capacity) {
     const uint32_t wanted = std::min(kChunk, batch.capacity - total);
-    const SysResult received = keep(ReceiveChunk(batch, total, wanted), total);
-    if (received < 0) return total != 0 ? total : received;
+    const SysResult received = ReceiveChunk(batch, total, wanted);
+    if (received == -EINVAL && framing_.virtio_header != 0 && dropped++ < kChunk) {
+      stats_.received.dropped += 1;
+      continue;
+    }
+    if (received < 0) {
+      keep(received, total);
+      return total != 0 ? total : received;
+    }
     total += static_cast<uint32_t>(received);
     if (received < wanted) break;
   }
@@ -320,6 +328,12 @@ SysResult SocketIo::PendingError() {
   int error = 0;
   socklen_t length = sizeof error;
   const SysResult result = CallOnce([&] { return ::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &length); });
+  // Of a packet that no virtio header can describe, met behind others of a batch: it is gone, and nothing is
+  // wrong.
+  if (error == EINVAL && framing_.virtio_header != 0) {
+    stats_.received.dropped += 1;
+    return 0;
+  }
   return result < 0 || error == 0 ? result : Settle(-error);
 }
 
