@@ -1,3 +1,4 @@
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { constants, Netns, PacketBatch, TunSocket } from '../../dist';
@@ -143,6 +144,44 @@ describe.each(WHOLE_PACKETS)('offload %s', (offload) => {
     it('a stream writes packets', async () => {
       at.tun.stream().write(at.fromPeer('streamed'));
       expect((await once(at.udp, 'message'))[0].toString()).toBe('streamed');
+    });
+  });
+
+  describe('the memory of a batch', () => {
+    it('stays as it is while a listener reads it, whatever receive() is called meanwhile', async () => {
+      using other = TunSocket.open({ offload, address: '10.0.9.1/24' });
+      const sender = createSocket('udp4');
+      await new Promise((resolve) => sender.send('intruder', 9, '10.0.9.2', resolve));
+      sender.close();
+      let intruder: Promise<Buffer> | undefined;
+      const seen: number[][] = [];
+      at.tun.on('batch', (batch) => {
+        intruder ??= other.receive();
+        seen.push(sizes([...batch]));
+      });
+      await hostSendsSizes(3);
+      while (seen.flat().length < 3) await turn();
+      expect(seen.flat()).toEqual([1, 2, 3]);
+      expect(udpPayload((await intruder) as Buffer).toString()).toBe('intruder');
+    });
+
+    it('may be transferred away by a listener: this socket and others get a new one', async () => {
+      using other = TunSocket.open({ offload, address: '10.0.9.1/24' });
+      const received: number[] = [];
+      other.on('message', (packet) => received.push(udpPayload(packet).length));
+      const taken = once(at.tun, 'batch').then(([batch]) => {
+        structuredClone(batch.buffer.buffer, { transfer: [batch.buffer.buffer] });
+      });
+      await at.hostSends(1);
+      await taken;
+      const next = once(at.tun, 'message');
+      await at.hostSends(2);
+      expect(sizes([(await next)[0]])).toEqual([2]);
+      const sender = createSocket('udp4');
+      await new Promise((resolve) => sender.send('three', 9, '10.0.9.2', resolve));
+      sender.close();
+      while (received.length === 0) await turn();
+      expect(received).toEqual([5]);
     });
   });
 

@@ -237,6 +237,48 @@ describe('events and promises', () => {
     await expect(tun.receive()).rejects.toMatchObject({ code: 'ERR_SOCKET_CLOSED' });
   });
 
+  it.each<[string, () => unknown, number]>([
+    ['recvmsg()', () => received(), 1],
+    ['recvmmsg()', () => tun.recvmmsg(new PacketBatch({ capacity: 8 })), 8],
+    ['receive()', () => tun.receive(), 1],
+  ])("%s that takes the head from under a 'message' listener leaves it the rest", async (_, take, count) => {
+    tun.on('message', (packet) => collected.push(nameOf(packet)));
+    await turn();
+    arrives('a', 20);
+    await take();
+    await until(20 - count);
+    expect(collected).toEqual(names('a', count, 20));
+  });
+
+  it('recvmmsg() that takes the head from under a waiting receive() leaves it the next', async () => {
+    const waiting = tun.receive();
+    await turn();
+    arrives('a', 20);
+    expect(tun.recvmmsg(new PacketBatch({ capacity: 8 }))).toBe(8);
+    expect(nameOf(await waiting)).toBe(text('a', 8));
+    expect(received()).toBe(text('a', 9));
+  });
+
+  it.each(['batch', 'message'] as const)(
+    "what a '%s' listener that goes leaves over is kept",
+    async (event) => {
+      arrives('a', MANY);
+      tun.recvmmsg(new PacketBatch({ capacity: 8 }));
+      let left = event === 'batch' ? 1 : 384;
+      const take = (packets: Iterable<Buffer>) => {
+        collected.push(...Array.from(packets, nameOf));
+        left -= 1;
+        if (left === 0) tun.removeAllListeners(event);
+      };
+      if (event === 'batch') tun.on('batch', take);
+      else tun.on('message', (packet) => take([packet]));
+      await until(384);
+      const rest = new PacketBatch({ capacity: MANY, packetSize: 200 });
+      while (tun.recvmmsg(rest, MSG_DONTWAIT) > 0) collected.push(...[...rest].map(nameOf));
+      expect(collected).toEqual(names('a', 8, MANY));
+    },
+  );
+
   it('the device deleted with segments held: they come, then the error', () => {
     arrives('a', 3);
     expect(received()).toBe(text('a', 0));

@@ -120,6 +120,7 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
     const bytes = this.#blocking('recvmsg', flags, this.#receiveTimeout, (timeout) =>
       this.#handle.receive(single(views), flags, timeout, details),
     );
+    this.tookPackets();
     const meta =
       this.metadata === 0
         ? undefined
@@ -134,7 +135,7 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
    * With `offload: 'split'`, flows may overtake each other where their packets are merged; packets of one flow never do. Should the
    * call stop early, it leaves the batch in the order in which it was sent, so that what is left still starts at `start` and the result.
    *
-   * @returns how many were sent; the one after them is the one that failed, and says why when it comes first.
+   * @returns how many were sent; one of those after them failed, and says why when it comes first.
    * @throws as sendmsg(), when the first of them can't be sent.
    */
   sendmmsg(batch: PacketBatch, flags = 0, start = 0): number {
@@ -166,6 +167,7 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
       return result === EAGAIN && (flags & MSG_DONTWAIT) !== 0 ? 0 : result;
     });
     batch.filled(received, this.metadata);
+    this.tookPackets();
     return received;
   }
 
@@ -228,6 +230,9 @@ export abstract class BlockingSocket extends EventEmitter<MessageSocketEvents> {
 
   /** @internal Sends what send() has queued, which comes first; false when there is still no room for all of it. */
   protected abstract flushQueue(timeoutMs: number): boolean;
+
+  /** @internal A call has received packets. */
+  protected abstract tookPackets(): void;
 
   /** @internal A packet that was read before and had no taker; it comes first, and with `peek` stays. */
   protected abstract takeKept(peek: boolean): OwnedPacket | undefined;

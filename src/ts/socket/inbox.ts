@@ -33,8 +33,18 @@ let inbox: PacketBatch | undefined;
  * before the loop can fill it again.
  */
 export function sharedInbox(): PacketBatch {
-  inbox ??= PacketBatch.packed(INBOX_PACKETS, INBOX_BYTES);
+  if (inbox === undefined || inbox.memory.byteLength === 0) {
+    inbox = PacketBatch.packed(INBOX_PACKETS, INBOX_BYTES);
+  }
   return inbox;
+}
+
+let direct: PacketBatch | undefined;
+
+/** Where a packet goes that receive() takes at once: a 'batch' listener may be reading the other one meanwhile. */
+export function directInbox(): PacketBatch {
+  direct ??= PacketBatch.packed(1, 0);
+  return direct;
 }
 
 /** Copies the packets of a packed batch out of it, several to one piece of memory. */

@@ -3,6 +3,7 @@ import { systemError } from '../support/errors';
 /** Native results that sockets act on (errno(3), negative). */
 export const EIO = -5;
 export const EAGAIN = -11;
+export const EINVAL = -22;
 export const EBADFD = -77;
 export const EMSGSIZE = -90;
 const EOPNOTSUPP = -95;

@@ -8,8 +8,8 @@ import { abortError, closedError, invalidState } from '../support/errors';
 import { abortSignal, callback as checkCallback } from '../support/options';
 import type { PacketData, SendOptions } from '../support/types';
 import { BlockingSocket, type BlockingSocketSetup } from './blocking-socket';
-import { type OwnedPacket, ownPackets, sharedInbox, wakeUpLimit } from './inbox';
-import { EBADFD, EMSGSIZE, ENETDOWN, ENOBUFS } from './io-errors';
+import { directInbox, type OwnedPacket, ownPackets, sharedInbox, wakeUpLimit } from './inbox';
+import { EBADFD, EINVAL, EMSGSIZE, ENETDOWN, ENOBUFS } from './io-errors';
 import type { MessageSocketEvents } from './message-events';
 import type { PacketBatch } from './packet-batch';
 import { packetViews } from './packet-data';
@@ -50,6 +50,7 @@ export abstract class MessageSocket extends BlockingSocket {
     if (!this.#closed) this.handle.deliverHeld();
   });
   #paused = false;
+  #inbox: PacketBatch | undefined;
   #closed = false;
   readonly #netns: Netns | undefined;
   #removeAbortListener: (() => void) | undefined;
@@ -79,8 +80,7 @@ export abstract class MessageSocket extends BlockingSocket {
       changed: () => this.#watch(),
     });
     this.#hearListeners();
-    const inbox = sharedInbox();
-    this.handle.listen(this.#listener, inbox.memory, inbox.capacity);
+    this.#listen();
     this.#closeOnAbort(setup.signal);
     process.nextTick(() => {
       if (!this.#closed) this.emit('listening');
@@ -280,10 +280,16 @@ export abstract class MessageSocket extends BlockingSocket {
     if (kept !== undefined) return kept.packet;
     if (this.#directReceives >= MAX_DIRECT_RECEIVES) return undefined;
     this.#directReceives += 1;
-    const inbox = sharedInbox();
+    const inbox = directInbox();
     const received = this.handle.receiveBatch(inbox.memory, inbox.capacity, inbox.slot, 1, MSG_DONTWAIT, 0);
+    this.tookPackets();
     // An error shows at the wake-up too.
     return received > 0 ? this.#own(inbox, received)[0]?.packet : undefined;
+  }
+
+  /** @internal What is left of a superpacket of which a call took the head shows in no poll. */
+  protected override tookPackets(): void {
+    if (this.offload === 'split' && this.#reading && this.handle.held > 0) this.#deliveringHeld.request();
   }
 
   #own(inbox: PacketBatch, received: number): OwnedPacket[] {
@@ -303,14 +309,23 @@ export abstract class MessageSocket extends BlockingSocket {
     return this;
   }
 
+  /** Whether packets go to listeners. */
+  get #flowing(): boolean {
+    return !this.#paused && (this.listenerCount('message') > 0 || this.listenerCount('batch') > 0);
+  }
+
+  /** Whether anybody waits for packets. */
+  get #reading(): boolean {
+    return this.#flowing || this.#received.waiting > 0;
+  }
+
   /** Tells the loop what to wait for: the one place where that follows from who waits. */
   #watch(): void {
     if (this.#closed) return;
-    const flowing = !this.#paused && (this.listenerCount('message') > 0 || this.listenerCount('batch') > 0);
-    const reading = flowing || this.#received.waiting > 0;
+    const reading = this.#reading;
     const events = (reading ? READABLE : 0) | (this.#queue.blocked ? WRITABLE : 0);
     const link = events !== 0 || this.listenerCount('error') > 0 || this.listenerCount('close') > 0;
-    const limit = flowing ? wakeUpLimit(this.offload) : this.#received.waiting;
+    const limit = this.#flowing ? wakeUpLimit(this.offload) : this.#received.waiting;
     const result = this.handle.watch(events, limit, link);
     if (result < 0) this.#end(this.ioError(result, 'poll'));
     else if (reading && this.handle.held > 0) this.#deliveringHeld.request();
@@ -320,8 +335,8 @@ export abstract class MessageSocket extends BlockingSocket {
     this.#directReceives = 0;
     switch (kind) {
       case NativeEvent.Readable:
-        if (value < 0) this.#onError(value, 'recvmsg');
-        else this.#onPackets(value);
+        if (value >= 0) this.#onPackets(value);
+        else if (value !== EINVAL || !this.#listen()) this.#onError(value, 'recvmsg');
         break;
       case NativeEvent.Writable:
         this.#flush();
@@ -335,9 +350,19 @@ export abstract class MessageSocket extends BlockingSocket {
     }
   }
 
-  #onPackets(count: number): void {
+  /** Says where packets of a wake-up go. A listener can have transferred the memory of the inbox away: then there is a new one. */
+  #listen(): boolean {
     const inbox = sharedInbox();
-    const wanted = this.listenerCount('message') > 0 || this.#received.waiting > 0;
+    if (inbox === this.#inbox) return false;
+    this.#inbox = inbox;
+    return this.handle.listen(this.#listener, inbox.memory, inbox.capacity) === 0;
+  }
+
+  #onPackets(count: number): void {
+    const inbox = this.#inbox as PacketBatch;
+    // Packets that nobody waits for any more are kept: the last listener may have gone since the loop was told.
+    const wanted =
+      this.listenerCount('message') > 0 || this.#received.waiting > 0 || this.listenerCount('batch') === 0;
     const waited = this.#received.waiting > 0;
     const owned = wanted ? this.#own(inbox, count) : [];
     inbox.filled(count, this.metadata);

@@ -16,7 +16,10 @@ export function packetViews(name: string, data: PacketData, most = MAX_VIEWS): r
     throw invalidArgType(name, 'a Buffer, TypedArray or DataView, or an array of them', data);
   }
   if (data.length > most) throw outOfRange(`${name}.length`, `at most ${most} views`, data.length);
-  return data.map((view, index) => bytesOf(`${name}[${index}]`, view));
+  // Into an array that is ours: one of another class could run code while native reads it.
+  const views: Uint8Array[] = [];
+  for (let index = 0; index < data.length; index++) views.push(bytesOf(`${name}[${index}]`, data[index]));
+  return views;
 }
 
 function bytesOf(name: string, view: unknown): Uint8Array {

@@ -5,6 +5,7 @@ import { check, invalidArgValue, systemError } from '../support/errors';
 import { flagBits, optionsObject } from '../support/options';
 import type { LinkLayerInfo, PacketData, PacketSendOptions, ReceivedMessage } from '../support/types';
 import { single } from './blocking-socket';
+import { EINVAL } from './io-errors';
 import { MessageSocket, type MessageSocketSetup } from './message-socket';
 import { Offload } from './offload';
 import { adopted, interfaceNameOf, opened, openWhere, watchLink } from './opening';
@@ -19,7 +20,6 @@ import {
 import { optionReader, type SocketConfig, socketConfig } from './socket-options';
 
 const SOCK_DGRAM = 2;
-const EINVAL = -22;
 
 interface PacketSetup extends MessageSocketSetup {
   name: string;
@@ -104,7 +104,7 @@ export class PacketSocket extends MessageSocket {
    * destination, on a link that has addresses), ENOBUFS (the interface's queue is full).
    */
   override sendmsg(data: PacketData, flags = 0, options?: PacketSendOptions): number {
-    if (options === undefined || 'offload' in optionsObject('options', options)) {
+    if (options === undefined || optionsObject('options', options).offload !== undefined) {
       return super.sendmsg(data, flags, options);
     }
     const views = packetViews('data', data);
@@ -152,7 +152,8 @@ export class PacketSocket extends MessageSocket {
         options.address,
       );
     }
-    return packetDestination('options', options);
+    const { offload: _, ...destination } = options;
+    return packetDestination('options', destination);
   }
 
   static #openHere(config: PacketConfig, netns: Netns | undefined): PacketSocket {
