@@ -18,11 +18,6 @@ constexpr int kMaxDrops = 64;
 /// A batch of one packet, however long.
 constexpr size_t kIncomingBytes = 128 + kBatchTail;
 
-size_t TotalLength(const iovec* views, int count) {
-  return std::accumulate(views, views + count, size_t{0},
-                         [](size_t sum, const iovec& view) { return sum + view.iov_len; });
-}
-
 /// Refusals that may speak of the superpacket rather than of the device's state. ENOMEM is what a packet
 /// socket gets when the kernel can't cut it (validate_xmit_skb() in net/core/dev.c).
 bool MayBeTheSuperpacket(SysResult error) {

@@ -2,6 +2,7 @@
 
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -17,6 +18,25 @@ constexpr size_t kMaxPacket = kMaxIpPacket + kMaxLinkHeader;
 
 /// What one call may gather or scatter: IOV_MAX less the spill area that TunIo adds.
 constexpr int kMaxViews = 1023;
+
+/// The bytes of several buffers.
+inline size_t TotalLength(const iovec* views, int count) {
+  size_t total = 0;
+  for (int i = 0; i < count; ++i) total += views[i].iov_len;
+  return total;
+}
+
+/// What a system call that moved a packet behind a virtio header of `header` bytes returned, without these.
+inline SysResult WithoutHeader(SysResult result, size_t header) {
+  return result < 0 ? result : std::max<SysResult>(0, result - static_cast<SysResult>(header));
+}
+
+/// What goes before a packet of `meta`, which may be null: its virtio header, or one that says nothing.
+inline iovec HeaderView(const PacketMeta* meta, size_t header) {
+  static constexpr PacketMeta kWholePacket{};
+  const uint8_t* bytes = (meta != nullptr ? meta : &kWholePacket)->virtio_header;
+  return {const_cast<uint8_t*>(bytes), header};
+}
 
 /// What goes in and out, counted where it happens. Never read or written from two threads.
 struct IoStats {

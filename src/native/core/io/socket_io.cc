@@ -60,12 +60,6 @@ void ReadMeta(msghdr* header, PacketMeta* meta, uint32_t* protocol) {
   }
 }
 
-size_t TotalLength(const iovec* views, size_t count) {
-  size_t total = 0;
-  for (size_t i = 0; i < count; ++i) total += views[i].iov_len;
-  return total;
-}
-
 }  // namespace
 
 bool SocketIo::Gone() const {
@@ -128,19 +122,14 @@ SysResult SocketIo::ReceiveOne(const iovec* views, int count, int flags, PacketD
     header.msg_iovlen += 1;
   }
   const SysResult size = WithoutHeader(
-      Settle(RetryOnSignal([&] { return ::recvmsg(fd_, &header, flags | MSG_DONTWAIT | MSG_TRUNC); })));
+      Settle(RetryOnSignal([&] { return ::recvmsg(fd_, &header, flags | MSG_DONTWAIT | MSG_TRUNC); })),
+      framing_.virtio_header);
   if (size < 0) return size;
   ReadMeta(&header, &details->meta, &details->protocol);
   details->size = static_cast<uint32_t>(size);
-  details->copied = static_cast<uint32_t>(
-      std::min(TotalLength(views, static_cast<size_t>(count)), static_cast<size_t>(size)));
+  details->copied = static_cast<uint32_t>(std::min(TotalLength(views, count), static_cast<size_t>(size)));
   details->flags = details->size > details->copied ? MSG_TRUNC : 0;
   return size;
-}
-
-SysResult SocketIo::WithoutHeader(SysResult result) const {
-  return result < 0 ? result
-                    : std::max<SysResult>(0, result - static_cast<SysResult>(framing_.virtio_header));
 }
 
 SysResult SocketIo::ReceiveChunk(const Batch& batch, uint32_t start, uint32_t count) {
@@ -161,7 +150,7 @@ SysResult SocketIo::ReceiveChunk(const Batch& batch, uint32_t start, uint32_t co
   }
   for (uint32_t i = 0; i < received; ++i) {
     const uint32_t index = start + i;
-    const auto size = static_cast<uint32_t>(WithoutHeader(headers[i].msg_len));
+    const auto size = static_cast<uint32_t>(WithoutHeader(headers[i].msg_len, framing_.virtio_header));
     const bool cut = size > batch.packet_size;
     Count(&stats_.received, size);
     if (cut) stats_.received.truncated += 1;
@@ -264,19 +253,14 @@ SysResult SocketIo::SendOne(const iovec* views, int count, const Destination& de
   header.msg_iovlen = static_cast<size_t>(count);
   iovec all[kMaxViews + 1];
   if (framing_.virtio_header != 0) {
-    all[0] = HeaderView(meta);
+    all[0] = HeaderView(meta, framing_.virtio_header);
     std::copy(views, views + count, all + 1);
     header.msg_iov = all;
     header.msg_iovlen += 1;
   }
   return WithoutHeader(
-      Settle(RetryOnSignal([&] { return ::sendmsg(fd_, &header, MSG_DONTWAIT | MSG_NOSIGNAL); })));
-}
-
-iovec SocketIo::HeaderView(const PacketMeta* meta) const {
-  static constexpr PacketMeta kWholePacket{};
-  const uint8_t* header = (meta != nullptr ? meta : &kWholePacket)->virtio_header;
-  return {const_cast<uint8_t*>(header), framing_.virtio_header};
+      Settle(RetryOnSignal([&] { return ::sendmsg(fd_, &header, MSG_DONTWAIT | MSG_NOSIGNAL); })),
+      framing_.virtio_header);
 }
 
 SysResult SocketIo::SendChunk(const Batch& batch, uint32_t start, uint32_t end) {
@@ -293,7 +277,7 @@ SysResult SocketIo::SendChunk(const Batch& batch, uint32_t start, uint32_t end) 
     }
     uint8_t* packet = batch.slab + batch.offsets[index];
     iovec* view = packets[count];
-    if (with_header) *view++ = HeaderView(meta);
+    if (with_header) *view++ = HeaderView(meta, framing_.virtio_header);
     *view = {packet, batch.lengths[index]};
     msghdr& header = headers[count].msg_hdr;
     header.msg_namelen = AddressOf(framing_.destination, packet, batch.lengths[index], &addresses[count]);
@@ -306,7 +290,8 @@ SysResult SocketIo::SendChunk(const Batch& batch, uint32_t start, uint32_t end) 
   const SysResult sent =
       Settle(RetryOnSignal([&] { return ::sendmmsg(fd_, headers, count, MSG_DONTWAIT | MSG_NOSIGNAL); }));
   if (sent < 0) return Count(&stats_.sent, sent);
-  for (uint32_t i = 0; i < sent; ++i) Count(&stats_.sent, WithoutHeader(headers[i].msg_len));
+  for (uint32_t i = 0; i < sent; ++i)
+    Count(&stats_.sent, WithoutHeader(headers[i].msg_len, framing_.virtio_header));
   return sent;
 }
 

@@ -22,9 +22,8 @@ struct SocketFraming {
   uint32_t interface_index = 0;  // 0: all interfaces
   uint16_t protocol = 0;         // EtherType, host order, as bound
   bool control = false;          // PACKET_AUXDATA or SO_TIMESTAMPNS is on
-  size_t virtio_header =
-      0;                    // bytes of virtio_net_hdr (PACKET_VNET_HDR), kept apart from the caller's buffers
-  Destination destination;  // of what is sent with none of its own
+  size_t virtio_header = 0;      // bytes of it (PACKET_VNET_HDR), kept apart from the caller's buffers
+  Destination destination;       // of what is sent with none of its own
 };
 
 /// sendmsg(2), recvmsg(2), sendmmsg(2) and recvmmsg(2) on an AF_PACKET socket. Never blocks, whatever the
@@ -56,10 +55,6 @@ class SocketIo final : public PacketIo {
   /// The address to send a packet to that starts with `first`; empty when it needs none.
   socklen_t AddressOf(const Destination& destination, const uint8_t* first, size_t length,
                       sockaddr_ll* address) const;
-  /// What goes before a packet: its virtio header, or one that says nothing.
-  [[nodiscard]] iovec HeaderView(const PacketMeta* meta) const;
-  /// What the kernel returned, without the virtio header.
-  [[nodiscard]] SysResult WithoutHeader(SysResult result) const;
   /// Says what a result of the kernel means for a socket whose interface may be gone.
   SysResult Settle(SysResult result);
   [[nodiscard]] bool Gone() const;

@@ -24,15 +24,6 @@ constexpr size_t kPacketInfoProtocolOffset = 2;
 /// kernel, never read, and so shared by all threads.
 uint8_t g_spill[kMaxPacket + 64];
 
-/// The virtio header of a packet that is no more than it seems.
-constexpr PacketMeta kWholePacket{};
-
-size_t TotalLength(const iovec* views, int count) {
-  size_t total = 0;
-  for (int i = 0; i < count; ++i) total += views[i].iov_len;
-  return total;
-}
-
 /// Copies the first bytes of scattered buffers; returns how many there were.
 size_t Peek(const iovec* views, int count, size_t available, uint8_t* out, size_t wanted) {
   size_t copied = 0;
@@ -75,17 +66,13 @@ SysResult Settle(SysResult result) {
 // syscall(2) rather than read(2) and write(2): those are cancellation points, which in a process with threads
 // costs two locked instructions for each packet (10 to 25 ns).
 
-SysResult TunIo::WithoutHeader(SysResult result) const {
-  return result < 0 ? result
-                    : std::max<SysResult>(0, result - static_cast<SysResult>(framing_.virtio_header));
-}
-
 SysResult TunIo::ReadPacket(const iovec* views, int count, PacketMeta* meta) {
   iovec all[kMaxViews + 1];
   int used = 0;
   if (framing_.virtio_header != 0) all[used++] = {meta->virtio_header, framing_.virtio_header};
   std::copy(views, views + count, all + used);
-  return Settle(WithoutHeader(RetryOnSignal([&] { return ::readv(fd_, all, used + count); })));
+  return Settle(
+      WithoutHeader(RetryOnSignal([&] { return ::readv(fd_, all, used + count); }), framing_.virtio_header));
 }
 
 SysResult TunIo::ReadSlot(uint8_t* slot, size_t room, PacketMeta* meta) {
@@ -95,7 +82,7 @@ SysResult TunIo::ReadSlot(uint8_t* slot, size_t room, PacketMeta* meta) {
   const SysResult result =
       RetryOnSignal([&] { return ::syscall(SYS_read, fd_, headroom.data(), header + room); });
   std::memcpy(meta->virtio_header, headroom.data(), header);
-  return Settle(WithoutHeader(result));
+  return Settle(WithoutHeader(result, header));
 }
 
 SysResult TunIo::Receive(const iovec* views, int count, int flags, PacketDetails* details) {
@@ -148,10 +135,9 @@ SysResult TunIo::WritePacket(const iovec* views, int count, size_t total, const 
     return RetryOnSignal([&] { return ::writev(fd_, views, count); });
   }
   iovec all[kMaxViews + 1];
-  const uint8_t* header = (meta != nullptr ? meta : &kWholePacket)->virtio_header;
-  all[0] = {const_cast<uint8_t*>(header), framing_.virtio_header};
+  all[0] = HeaderView(meta, framing_.virtio_header);
   std::copy(views, views + count, all + 1);
-  return WithoutHeader(RetryOnSignal([&] { return ::writev(fd_, all, count + 1); }));
+  return WithoutHeader(RetryOnSignal([&] { return ::writev(fd_, all, count + 1); }), framing_.virtio_header);
 }
 
 SysResult TunIo::WriteSlot(uint8_t* packet, size_t length, const PacketMeta* meta) {
@@ -163,9 +149,9 @@ SysResult TunIo::WriteSlot(uint8_t* packet, size_t length, const PacketMeta* met
     return RetryOnSignal([&] { return ::syscall(SYS_write, fd_, packet, length); });
   }
   const Headroom headroom(packet, header);
-  std::memcpy(headroom.data(), (meta != nullptr ? meta : &kWholePacket)->virtio_header, header);
+  std::memcpy(headroom.data(), HeaderView(meta, header).iov_base, header);
   return WithoutHeader(
-      RetryOnSignal([&] { return ::syscall(SYS_write, fd_, headroom.data(), header + length); }));
+      RetryOnSignal([&] { return ::syscall(SYS_write, fd_, headroom.data(), header + length); }), header);
 }
 
 SysResult TunIo::Send(const iovec* views, int count, int flags, const PacketMeta* meta) {

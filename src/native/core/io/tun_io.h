@@ -32,8 +32,6 @@ class TunIo final : public PacketIo {
   SysResult WriteSlot(uint8_t* packet, size_t length, const PacketMeta* meta);
   /// 0, or why a packet of that length can't be sent.
   [[nodiscard]] SysResult CheckLength(size_t total) const;
-  /// What a read or write returned, without the virtio header.
-  [[nodiscard]] SysResult WithoutHeader(SysResult result) const;
 
   int fd_;
   TunFraming framing_;
