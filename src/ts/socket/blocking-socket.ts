@@ -1,7 +1,12 @@
 import { EventEmitter } from 'node:events';
 import type { SocketHandle } from '../native';
+import { META_BYTES, META_LINK, META_OFFLOAD, messageInfo } from '../packet/message-info';
+import { type Offload, offloadHeader } from '../packet/offload';
+import { checkBatch, type PacketBatch } from '../packet/packet-batch';
+import { MAX_VIEWS, packetViews } from '../packet/packet-data';
 import { MSG_DONTWAIT, MSG_ERRQUEUE, MSG_PEEK } from '../support/constants';
 import { closedError, invalidArgValue } from '../support/errors';
+import { EAGAIN, ioError } from '../support/io-errors';
 import { flagBits, integer } from '../support/options';
 import type {
   DirectionStats,
@@ -12,13 +17,8 @@ import type {
   SendOptions,
   SocketStats,
 } from '../support/types';
-import { type OwnedPacket, scatter } from './inbox';
-import { EAGAIN, ioError } from './io-errors';
+import { type OwnedPacket, scatter } from './flow/inbox';
 import type { MessageSocketEvents } from './message-events';
-import { type Offload, offloadHeader } from './offload';
-import { checkBatch, type PacketBatch } from './packet-batch';
-import { MAX_VIEWS, packetViews } from './packet-data';
-import { META_BYTES, META_LINK, META_OFFLOAD, messageInfo } from './packet-info';
 
 /** A blocking call waits in slices, so that worker.terminate() and debuggers get a word in. */
 const WAIT_SLICE_MS = 100;

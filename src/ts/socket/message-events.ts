@@ -1,5 +1,5 @@
+import type { PacketBatch } from '../packet/packet-batch';
 import type { MessageInfo } from '../support/types';
-import type { PacketBatch } from './packet-batch';
 
 /** Events of a MessageSocket, with what their listeners get. */
 export interface MessageSocketEvents {

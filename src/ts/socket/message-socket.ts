@@ -2,20 +2,20 @@ import type { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import type { Netns } from '../host/netns';
 import { LINK_PRESENT, LINK_UP, NativeEvent, READABLE, WRITABLE } from '../native';
+import type { PacketBatch } from '../packet/packet-batch';
+import { packetViews } from '../packet/packet-data';
 import { MSG_DONTWAIT } from '../support/constants';
 import { Deferred } from '../support/deferred';
 import { abortError, closedError, invalidState } from '../support/errors';
+import { EBADFD, EINVAL, EMSGSIZE, ENETDOWN, ENOBUFS } from '../support/io-errors';
 import { abortSignal, callback as checkCallback } from '../support/options';
 import type { PacketData, SendOptions } from '../support/types';
 import { BlockingSocket, type BlockingSocketSetup } from './blocking-socket';
-import { directInbox, type OwnedPacket, ownPackets, sharedInbox, wakeUpLimit } from './inbox';
-import { EBADFD, EINVAL, EMSGSIZE, ENETDOWN, ENOBUFS } from './io-errors';
+import { directInbox, type OwnedPacket, ownPackets, sharedInbox, wakeUpLimit } from './flow/inbox';
+import { packetStream } from './flow/packet-stream';
+import { ReceiveQueue } from './flow/receive-queue';
+import { type SendCallback, SendQueue } from './flow/send-queue';
 import type { MessageSocketEvents } from './message-events';
-import type { PacketBatch } from './packet-batch';
-import { packetViews } from './packet-data';
-import { packetStream } from './packet-stream';
-import { ReceiveQueue } from './receive-queue';
-import { type SendCallback, SendQueue } from './send-queue';
 
 /** Packets that receive() may take straight from the kernel before other work of the loop has its turn. */
 const MAX_DIRECT_RECEIVES = 64;

@@ -3,7 +3,7 @@ import { Netns } from '../host/netns';
 import type { Failure, SocketHandle } from '../native';
 import { abortError, check, type SystemErrorContext, systemError } from '../support/errors';
 import { integer } from '../support/options';
-import type { SocketConfig } from './socket-options';
+import type { SocketConfig } from './options/socket-options';
 
 /** What TunSocket and PacketSocket do alike until there is a socket. */
 

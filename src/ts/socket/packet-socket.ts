@@ -1,23 +1,23 @@
 import { Link } from '../host/link';
 import type { Netns } from '../host/netns';
 import { native, type SocketHandle } from '../native';
+import { Offload } from '../packet/offload';
+import { packetViews } from '../packet/packet-data';
 import { check, invalidArgValue, systemError } from '../support/errors';
+import { EINVAL } from '../support/io-errors';
 import { flagBits, optionsObject } from '../support/options';
 import type { LinkLayerInfo, PacketData, PacketSendOptions, ReceivedMessage } from '../support/types';
 import { single } from './blocking-socket';
-import { EINVAL } from './io-errors';
 import { MessageSocket, type MessageSocketSetup } from './message-socket';
-import { Offload } from './offload';
 import { adopted, interfaceNameOf, opened, openWhere, watchLink } from './opening';
-import { packetViews } from './packet-data';
 import {
   type NativeDestination,
   type PacketConfig,
   type PacketSocketOptions,
   packetConfig,
   packetDestination,
-} from './packet-options';
-import { optionReader, type SocketConfig, socketConfig } from './socket-options';
+} from './options/packet-socket-options';
+import { optionReader, type SocketConfig, socketConfig } from './options/socket-options';
 
 const SOCK_DGRAM = 2;
 

@@ -1,12 +1,12 @@
 import { Link } from '../host/link';
 import type { Netns } from '../host/netns';
 import { native, type SocketHandle } from '../native';
+import { Offload } from '../packet/offload';
 import { check, invalidArgValue } from '../support/errors';
 import { integer } from '../support/options';
 import { MessageSocket, type MessageSocketSetup } from './message-socket';
-import { Offload } from './offload';
 import { adopted, inNamespace, interfaceNameOf, opened, openWhere, watchLink } from './opening';
-import { type TunConfig, type TunOptions, tunConfig } from './tun-options';
+import { type TunConfig, type TunOptions, tunConfig } from './options/tun-socket-options';
 
 /** Flags of TUNSETIFF (include/uapi/linux/if_tun.h). */
 const IFF_TUN = 0x0001;

@@ -1,4 +1,4 @@
-import { systemError } from '../support/errors';
+import { systemError } from './errors';
 
 /** Native results that sockets act on (errno(3), negative). */
 export const EIO = -5;

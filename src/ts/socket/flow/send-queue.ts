@@ -1,5 +1,5 @@
-import { EAGAIN } from './io-errors';
-import { PacketBatch } from './packet-batch';
+import { PacketBatch } from '../../packet/packet-batch';
+import { EAGAIN } from '../../support/io-errors';
 
 /** Called once a packet has been sent, or has failed; never before send() has returned. */
 export type SendCallback = (error: Error | null, bytes: number) => void;

@@ -1,8 +1,8 @@
-import { MSG_TRUNC } from '../support/constants';
-import type { MessageInfo, OffloadMode } from '../support/types';
-import { encodeOffload } from './offload';
-import { PacketBatch } from './packet-batch';
-import { META_BYTES, PacketInfo, withBytes } from './packet-info';
+import { META_BYTES, PacketInfo, withBytes } from '../../packet/message-info';
+import { encodeOffload } from '../../packet/offload';
+import { PacketBatch } from '../../packet/packet-batch';
+import { MSG_TRUNC } from '../../support/constants';
+import type { MessageInfo, OffloadMode } from '../../support/types';
 
 /** A packet that its holder owns, and what is known of it. */
 export interface OwnedPacket {

@@ -1,5 +1,5 @@
 import { Duplex } from 'node:stream';
-import type { MessageSocket } from './message-socket';
+import type { MessageSocket } from '../message-socket';
 
 /** A Duplex over a socket: each chunk is one packet. It ends when the socket closes. */
 export function packetStream(socket: MessageSocket): Duplex {

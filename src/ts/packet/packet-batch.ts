@@ -1,9 +1,9 @@
 import { invalidArgType, outOfRange } from '../support/errors';
 import { integer, knownOptions, optionsObject } from '../support/options';
 import type { MessageInfo, PacketData, SendOptions } from '../support/types';
+import { META_BYTES, META_OFFLOAD, type Metadata, messageInfo } from './message-info';
 import { HEADER_BYTES, offloadHeader } from './offload';
 import { packetViews } from './packet-data';
-import { META_BYTES, META_OFFLOAD, type Metadata, messageInfo } from './packet-info';
 
 /** The layout that src/native/core/io/batch.h maps: metadata, columns of words, and from a multiple of 64 the slab. */
 const COLUMNS = 5;

@@ -1,6 +1,6 @@
-import { Netns } from '../host/netns';
-import { invalidArgType } from '../support/errors';
-import { abortSignal, integer } from '../support/options';
+import { Netns } from '../../host/netns';
+import { invalidArgType } from '../../support/errors';
+import { abortSignal, integer } from '../../support/options';
 
 /** Options that every socket has. */
 export interface SocketOptions {

@@ -1,6 +1,8 @@
-import type { PacketSettings } from '../native';
-import { ETH_P_ALL, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 } from '../support/constants';
-import { invalidArgType, invalidArgValue } from '../support/errors';
+import type { PacketSettings } from '../../native';
+import { type BpfInstruction, bpfProgram } from '../../packet/bpf';
+import { offloadMode } from '../../packet/offload';
+import { ETH_P_ALL, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 } from '../../support/constants';
+import { invalidArgType, invalidArgValue } from '../../support/errors';
 import {
   boolean,
   integer,
@@ -9,10 +11,8 @@ import {
   oneOf,
   optionsObject,
   string,
-} from '../support/options';
-import type { OffloadMode, PacketDestination } from '../support/types';
-import { type BpfInstruction, bpfProgram } from './bpf';
-import { offloadMode } from './offload';
+} from '../../support/options';
+import type { OffloadMode, PacketDestination } from '../../support/types';
 import {
   optionReader,
   SOCKET_OPTIONS,

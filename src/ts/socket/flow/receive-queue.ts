@@ -1,8 +1,8 @@
-import { Deferred } from '../support/deferred';
-import { abortError } from '../support/errors';
-import type { MessageInfo } from '../support/types';
+import type { PacketBatch } from '../../packet/packet-batch';
+import { Deferred } from '../../support/deferred';
+import { abortError } from '../../support/errors';
+import type { MessageInfo } from '../../support/types';
 import { type OwnedPacket, refill } from './inbox';
-import type { PacketBatch } from './packet-batch';
 
 interface Waiting {
   resolve(packet: Buffer): void;
