@@ -3,11 +3,16 @@ export { Link, type LinkCounters, type Neighbour } from './host/link';
 export type { LinkOptions, VethPeer } from './host/link-options';
 export { Netns, type NetnsOptions } from './host/netns';
 export type { BpfInstruction } from './packet/bpf';
-export type { OffloadFallback } from './packet/offload';
 export { PacketBatch, type PacketBatchOptions } from './packet/packet-batch';
+export type { PacketWithInfo } from './socket/flow/packet-stream';
 export type { SendCallback } from './socket/flow/send-queue';
-export type { MessageSocketEvents } from './socket/message-events';
-export { MessageSocket } from './socket/message-socket';
+export {
+  MessageSocket,
+  type MessageSocketEvents,
+  type PacketInfoOptions,
+  type ReceiveOptions,
+} from './socket/message-socket';
+export type { OffloadFallback } from './socket/offload-state';
 export type { FanoutOptions, PacketSocketOptions } from './socket/options/packet-socket-options';
 export type { SocketOptions } from './socket/options/socket-options';
 export type { TunOptions } from './socket/options/tun-socket-options';
@@ -25,11 +30,11 @@ export type {
   OffloadStats,
   PacketData,
   PacketDestination,
+  PacketInfo,
   PacketOffload,
   PacketSendOptions,
   PacketType,
   ReceivedMessage,
-  SendOptions,
   SocketStats,
   VlanTag,
 } from './support/types';

@@ -4,17 +4,15 @@ import load = require('node-gyp-build');
 
 /** What a SocketHandle tells its socket, as the first argument of onEvent(kind, value). */
 export enum NativeEvent {
-  /** `value` packets are in the inbox; or a negative errno. */
+  /** `value` packets are in the inbox, or with a limit of 0 there is something to receive; or a negative errno. */
   Readable = 0,
   /** There may be room to send. */
   Writable = 1,
-  /** `value` is a negative errno; the watch has stopped. */
+  /** `value` is a negative errno, or 0 where none is left; the watch has stopped. */
   Error = 2,
-  /** `value` is LINK_PRESENT and LINK_UP. */
-  Link = 3,
+  /** Something has come that no poll shows: turn() is due. */
+  Again = 3,
 }
-export const LINK_PRESENT = 1;
-export const LINK_UP = 2;
 
 /** What watch() can wait for (uv_poll_event). */
 export const READABLE = 1;
@@ -23,7 +21,7 @@ export const WRITABLE = 2;
 /** A descriptor, what moves its packets, and its place in the event loop (src/native/binding/socket_handle.h). */
 export interface SocketHandle {
   /** The descriptor; -1 once closed. */
-  readonly fd: number;
+  fd(): number;
   /** `details` receives [copied, size, flags, protocol] and the 16 words of PacketMeta. Waits `timeoutMs` at most. */
   receive(
     views: Uint8Array | readonly Uint8Array[],
@@ -31,20 +29,12 @@ export interface SocketHandle {
     timeoutMs: number,
     details: Uint32Array,
   ): number;
-  /** `header` is a virtio header of 24 bytes, for a device that has them. */
+  /** `meta` is a PacketMeta with the packet's virtio header and destination. */
   send(
     views: Uint8Array | readonly Uint8Array[],
     flags: number,
     timeoutMs: number,
-    header?: Uint8Array,
-  ): number;
-  /** To a hardware address of 8 bytes at most; packet sockets only. `protocol` 0 is the socket's, or the packet's own. */
-  sendTo(
-    views: Uint8Array | readonly Uint8Array[],
-    flags: number,
-    timeoutMs: number,
-    address: Uint8Array,
-    protocol: number,
+    meta?: Uint8Array,
   ): number;
   /** At most `limit` packets. */
   receiveBatch(
@@ -55,6 +45,7 @@ export interface SocketHandle {
     flags: number,
     timeoutMs: number,
   ): number;
+  /** `kinds`: what of the metadata means anything. */
   sendBatch(
     memory: ArrayBuffer,
     capacity: number,
@@ -63,41 +54,40 @@ export interface SocketHandle {
     end: number,
     flags: number,
     timeoutMs: number,
-    hasHeaders: boolean,
+    kinds: number,
   ): number;
+  /** Takes packets back that were received and that nobody took: they are the next ones. */
+  putBack(memory: ArrayBuffer, capacity: number, slot: number, start: number, end: number): number;
+  /** Packets that were taken from the descriptor, and wait to be received where no poll sees them. */
+  held(): number;
   /** Who hears events, and the packed batch that packets go to before NativeEvent.Readable. Both are held weakly. */
   listen(onEvent: (kind: NativeEvent, value: number) => void, inbox: ArrayBuffer, capacity: number): number;
-  /** Makes ready to hear of interface `index` of the network namespace that this thread is in. */
-  watchLink(index: number): number;
-  /** READABLE | WRITABLE, at most `limit` packets a wake-up, and whether to hear of the interface. */
-  watch(events: number, limit: number, link: boolean): number;
+  /** READABLE | WRITABLE, and at most `limit` packets a wake-up; with 0 it is only told. Returns 1 when turn() is due. */
+  watch(events: number, limit: number): number;
+  /** Does what a wake-up does, for what no poll shows. */
+  turn(): void;
   setRef(ref: boolean): void;
   /**
    * Fills fourteen counters: packets, bytes, truncated, would-block, errors, dropped, of what was received and of what was sent; then
    * superpackets that were received and sent.
    */
   stats(counters: Float64Array): number;
-  /** The error that the descriptor is in, or 0. */
-  pendingError(): number;
   close(): void;
-  /** Closes all but the descriptor, which is again the caller's. */
-  release(): void;
+  /** Closes all but the descriptor, which is the caller's: that one, or a negative errno. */
+  release(): number;
   /** A request that takes or gives an int, by name (core/device); what it gives, or 0. */
   control(request: string, value: number): number;
-  setQueue(attached: boolean): number;
   /**
-   * Switches virtio headers on or off and says what the device may hand over unfinished (TUN_F_*); `split` cuts and merges superpackets.
+   * Says what the device may hand over unfinished (TUN_F_*), with virtio headers where that is anything; `split` cuts and merges superpackets.
    * Returns what is in force. Before the first packet.
    */
-  setOffload(wanted: number, split: boolean, shared: boolean): number;
+  openPath(offload: number, split: boolean, shared: boolean): number;
+  /** Nothing longer is made of what is sent. */
+  setMtu(bytes: number): number;
   /** Bytes of virtio header before each packet of the descriptor; 0 for none. */
-  readonly virtioHeader: number;
-  /** Packets that were taken from the descriptor, and wait to be received where no poll sees them. */
-  readonly held: number;
-  /** Hands them out as a wake-up does. */
-  deliverHeld(): void;
+  virtioHeader(): number;
   /** Kinds of superpackets (TUN_F_*) that the kernel has refused, and that are not made any more. */
-  readonly refusedOffload: number;
+  refusedOffload(): number;
   name(): string | number;
   /** A descriptor of the device's network namespace, which the caller owns. */
   networkNamespace(): number;

@@ -24,7 +24,8 @@ uint16_t FastSum(const uint8_t* bytes, size_t size, size_t alignment) {
 uint16_t CopiedSum(const uint8_t* bytes, size_t size, size_t alignment) {
   const std::unique_ptr<uint8_t[]> exact(new uint8_t[alignment + size]);
   const uint16_t sum = ntohs(FoldSum(CopyAndSum(exact.get() + alignment, bytes, size)));
-  CHECK(std::equal(bytes, bytes + size, exact.get() + alignment), "a copy of " + std::to_string(size) + " bytes");
+  CHECK(std::equal(bytes, bytes + size, exact.get() + alignment),
+        "a copy of " + std::to_string(size) + " bytes");
   return sum;
 }
 
@@ -56,7 +57,8 @@ void TestChecksum() {
   }
   // More than a vector's lanes hold without a break.
   const Bytes ones(3'000'001, 0xff);
-  CHECK(ntohs(FoldSum(InternetSum(ones.data(), ones.size()))) == SlowSum(ones.data(), ones.size()), "three megabytes");
+  CHECK(ntohs(FoldSum(InternetSum(ones.data(), ones.size()))) == SlowSum(ones.data(), ones.size()),
+        "three megabytes");
   CHECK(FoldSum(0) == 0 && FoldSum(UINT64_MAX) == 0xffff && FoldSum(0x1'0000'0000) == 1, "folding");
   CHECK(FoldSum(0xffff'fffe'ffff'0001) == 0xffff, "folding with carries in each step");
   CHECK(FinishSum(0xffff) == 0 && FinishSum(0) == 0xffff, "the complement");

@@ -31,7 +31,12 @@ function sourcesIn(folder: string): string[] {
     .map((name) => join(folder, name));
 }
 
-const unitSources = [...sourcesIn(here), ...sourcesIn(offload), join(native, 'core/io/offload_io.cc')];
+const unitSources = [
+  ...sourcesIn(here),
+  ...sourcesIn(offload),
+  join(native, 'core/io/offload_io.cc'),
+  join(native, 'core/io/held_io.cc'),
+];
 const sharedByFuzzers = [
   join(here, 'packet_spec.cc'),
   join(here, 'flush.cc'),

@@ -1,6 +1,7 @@
 #include <sys/socket.h>
 
 #include "check.h"
+#include "core/io/held_io.h"
 #include "core/io/offload_io.h"
 #include "scripted_io.h"
 #include "suites.h"
@@ -15,10 +16,9 @@ struct Fixture {
   explicit Fixture(bool socket_semantics = false) {
     auto scripted = std::make_unique<ScriptedIo>();
     inner = scripted.get();
-    OffloadOptions options;
-    options.merge = {true, true, true, Framing::kIp};
-    options.socket_semantics = socket_semantics;
-    io = std::make_unique<OffloadIo>(std::move(scripted), options);
+    inner->receive_rules.peek = inner->receive_rules.empty_takes = socket_semantics;
+    const GroOptions merge = {true, true, true, Framing::kIp};
+    io = std::make_unique<HeldIo>(std::make_unique<OffloadIo>(std::move(scripted), merge));
   }
 
   /// A superpacket of `count` segments comes; returns what it is to be cut into.
@@ -55,7 +55,7 @@ struct Fixture {
   }
 
   ScriptedIo* inner;
-  std::unique_ptr<OffloadIo> io;
+  std::unique_ptr<HeldIo> io;
   PacketDetails details{};
 };
 

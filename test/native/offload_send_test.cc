@@ -15,9 +15,8 @@ struct Fixture {
   Fixture() {
     auto scripted = std::make_unique<ScriptedIo>();
     inner = scripted.get();
-    OffloadOptions options;
-    options.merge = {true, true, true, Framing::kIp};
-    io = std::make_unique<OffloadIo>(std::move(scripted), options);
+    const GroOptions merge = {true, true, true, Framing::kIp};
+    io = std::make_unique<OffloadIo>(std::move(scripted), merge);
   }
 
   SysResult Send(const TestBatch& batch, uint32_t start = 0) {

@@ -11,6 +11,7 @@ int main() {
   tunsock::test::TestRoundTrip();
   tunsock::test::TestOffloadReceive();
   tunsock::test::TestOffloadSend();
+  tunsock::test::TestHeld();
   std::printf("%zu checks passed\n", tunsock::test::checks_passed);
   return 0;
 }

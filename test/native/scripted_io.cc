@@ -7,13 +7,20 @@
 
 namespace tunsock::test {
 
-SysResult ScriptedIo::Receive(const iovec* /*views*/, int /*count*/, int /*flags*/,
-                              PacketDetails* /*details*/) {
-  return -EINVAL;  // what OffloadIo leaves to it are flags that it does not know
+SysResult ScriptedIo::Receive(const iovec* views, int count, int flags, PacketDetails* details) {
+  if (!receive_rules.ForPacket(flags)) return -EINVAL;
+  if (incoming.empty()) return -EAGAIN;
+  const Incoming next = incoming.front();
+  incoming.pop_front();
+  if (next.error != 0) return next.error;
+  *details = {};
+  details->size = static_cast<uint32_t>(next.packet.size());
+  details->copied = static_cast<uint32_t>(CopyToViews(next.packet.data(), next.packet.size(), views, count));
+  return ReceivedBytes(*details, flags);
 }
 
-SysResult ScriptedIo::ReceiveBatch(const Batch& batch, int /*flags*/) {
-  return FillBatch(batch, [&](uint8_t* slot, size_t room, uint32_t index) -> SysResult {
+SysResult ScriptedIo::ReceiveBatch(const Batch& batch, int /*flags*/, SysResult* behind) {
+  return FillBatch(batch, behind, [&](uint8_t* slot, size_t room, uint32_t index) -> SysResult {
     if (incoming.empty()) return -EAGAIN;
     const Incoming next = incoming.front();
     incoming.pop_front();

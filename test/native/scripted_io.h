@@ -26,10 +26,13 @@ class ScriptedIo final : public PacketIo {
   /// What the calls that send a packet return, 0 for success; behind it all succeed.
   std::deque<SysResult> refusals;
   std::vector<Outgoing> outgoing;
+  ReceiveRules receive_rules;
 
   SysResult Receive(const iovec* views, int count, int flags, PacketDetails* details) override;
   SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) override;
-  SysResult ReceiveBatch(const Batch& batch, int flags) override;
+  SysResult ReceiveBatch(const Batch& batch, int flags, SysResult* behind) override;
+  [[nodiscard]] ReceiveRules rules() const override { return receive_rules; }
+  [[nodiscard]] PollTarget Target(short wanted) const override { return {-1, wanted}; }
   SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) override;
   SysResult PendingError() override { return 0; }
 

@@ -9,5 +9,6 @@ void TestGroTable();
 void TestRoundTrip();
 void TestOffloadReceive();
 void TestOffloadSend();
+void TestHeld();
 
 }  // namespace tunsock::test

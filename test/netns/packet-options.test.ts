@@ -66,7 +66,7 @@ describe('options', () => {
 
   it('buffers are as large as asked for', () => {
     const a = near({ receiveBuffer: 100_000, sendBuffer: 50_000 });
-    expect([a.getReceiveBufferSize(), a.getSendBufferSize()]).toEqual([200_000, 100_000]);
+    expect([a.getRecvBufferSize(), a.getSendBufferSize()]).toEqual([200_000, 100_000]);
   });
 
   it('stats count what the kernel dropped, also when asked twice and once closed', () => {

@@ -1,5 +1,6 @@
 #include "binding/device_binding.h"
 
+#include <memory>
 #include <utility>
 
 #include "binding/args.h"
@@ -11,13 +12,28 @@
 namespace tunsock {
 namespace {
 
+template <typename DeviceType>
+Napi::Value HandleOf(Napi::Env env, DeviceType&& opened) {
+  std::unique_ptr<Device> device = std::make_unique<DeviceType>(std::move(opened));
+  return SocketHandle::Create(env, &device);
+}
+
+/// The same for a descriptor that is the caller's until there is a handle.
+template <typename DeviceType>
+Napi::Value AdoptedHandleOf(Napi::Env env, DeviceType&& adopted) {
+  std::unique_ptr<Device> device = std::make_unique<DeviceType>(std::move(adopted));
+  const Napi::Value handle = SocketHandle::Create(env, &device);
+  if (device != nullptr) (void)device->Release();
+  return handle;
+}
+
 /// openTun(path, name, flags): a SocketHandle, or { error, syscall }.
 Napi::Value OpenTun(const Napi::CallbackInfo& info) {
   TunDevice device;
   const Failure failure = TunDevice::Open(StringArg(info, 0).c_str(), StringArg(info, 1),
                                           static_cast<uint16_t>(UintArg(info, 2)), &device);
   if (failure.error != 0) return FailureValue(info.Env(), failure);
-  return SocketHandle::Create(info.Env(), std::move(device));
+  return HandleOf(info.Env(), std::move(device));
 }
 
 /// inspectTun(fd): { name, netns }, or { error, syscall }.
@@ -38,7 +54,7 @@ Napi::Value AdoptTun(const Napi::CallbackInfo& info) {
   TunDevice device;
   const Failure failure = TunDevice::Adopt(IntArg(info, 0), info[1].ToBoolean(), &device);
   if (failure.error != 0) return FailureValue(info.Env(), failure);
-  return SocketHandle::Create(info.Env(), std::move(device));
+  return AdoptedHandleOf(info.Env(), std::move(device));
 }
 
 /// openPacket(settings): a SocketHandle, or { error, syscall }.
@@ -48,7 +64,7 @@ Napi::Value OpenPacket(const Napi::CallbackInfo& info) {
   Failure failure{-EINVAL, "socket"};
   if (ReadPacketOptions(info[0], &options)) failure = PacketDevice::Open(options, &device);
   if (failure.error != 0) return FailureValue(info.Env(), failure);
-  return SocketHandle::Create(info.Env(), std::move(device));
+  return HandleOf(info.Env(), std::move(device));
 }
 
 /// adoptPacket(fd): as adoptTun, for a packet socket.
@@ -56,7 +72,7 @@ Napi::Value AdoptPacket(const Napi::CallbackInfo& info) {
   PacketDevice device;
   const Failure failure = PacketDevice::Adopt(IntArg(info, 0), &device);
   if (failure.error != 0) return FailureValue(info.Env(), failure);
-  return SocketHandle::Create(info.Env(), std::move(device));
+  return AdoptedHandleOf(info.Env(), std::move(device));
 }
 
 }  // namespace

@@ -16,12 +16,12 @@ void Listener::Set(const Napi::Function& on_event, const Napi::ArrayBuffer& inbo
   capacity_ = capacity;
 }
 
-void Listener::Hold() {
+void Listener::Pin() {
   on_event_.Ref();
   inbox_.Ref();
 }
 
-void Listener::LetGo() {
+void Listener::Unpin() {
   on_event_.Unref();
   inbox_.Unref();
 }

@@ -8,15 +8,15 @@
 namespace tunsock {
 
 /// Who hears what the loop has to say: a function onEvent(kind, value) of JavaScript, and the memory of the
-/// packed batch that packets are in by then. Both are referred to weakly until Hold(), since their owner
-/// holds them otherwise.
+/// packed batch that packets are in by then. Both are referred to weakly until Pin(), since their owner
+/// keeps them alive otherwise.
 class Listener {
  public:
   void Set(const Napi::Function& on_event, const Napi::ArrayBuffer& inbox, uint32_t capacity);
 
   /// Keeps both alive, or no longer.
-  void Hold();
-  void LetGo();
+  void Pin();
+  void Unpin();
 
   /// Packets that the inbox has room for.
   [[nodiscard]] uint32_t capacity() const { return capacity_; }

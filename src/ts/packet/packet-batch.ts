@@ -1,9 +1,11 @@
+import { inspect } from 'node:util';
 import { invalidArgType, outOfRange } from '../support/errors';
 import { integer, knownOptions, optionsObject } from '../support/options';
-import type { MessageInfo, PacketData, SendOptions } from '../support/types';
-import { META_BYTES, META_OFFLOAD, type Metadata, messageInfo } from './message-info';
-import { HEADER_BYTES, offloadHeader } from './offload';
+import type { MessageInfo, PacketData, PacketSendOptions } from '../support/types';
+import { messageInfo } from './message-info';
 import { packetViews } from './packet-data';
+import { META_BYTES, type SendMeta } from './packet-meta';
+import { sendMeta } from './send-meta';
 
 /** The layout that src/native/core/io/batch.h maps: metadata, columns of words, and from a multiple of 64 the slab. */
 const COLUMNS = 5;
@@ -13,6 +15,8 @@ const TAIL_BYTES = 65536 + 64;
 const PACKED_ALIGNMENT = 16;
 const MAX_CAPACITY = 65536;
 const MAX_PACKET_SIZE = 1 << 20;
+/** Offsets are words of 32 bits. */
+const MAX_SLAB_BYTES = 2 ** 32 - 1 - TAIL_BYTES;
 
 export interface PacketBatchOptions {
   /** The most packets that it holds: 1 to 65536. Default 64. */
@@ -21,9 +25,89 @@ export interface PacketBatchOptions {
   packetSize?: number;
 }
 
+/** Where the packets of a batch that is `packed` lie one behind another, and are never cut. */
+interface Layout {
+  capacity: number;
+  /** 0: packed. */
+  slot: number;
+  slabBytes: number;
+}
+
+/** What sockets and the addon know of a batch, and users don't. */
+export class BatchStore {
+  /** All of it, for the addon. */
+  readonly memory: ArrayBuffer;
+  readonly capacity: number;
+  /** The slot's size as the addon knows it: 0 where packets lie one behind another. */
+  readonly slot: number;
+  readonly slabAt: number;
+  /** What of the metadata means anything: META_LINK, META_OFFLOAD, META_DESTINATION. */
+  kinds = 0;
+  #meta: DataView | undefined;
+
+  constructor({ capacity, slot, slabBytes }: Layout) {
+    const head = capacity * (META_BYTES + COLUMNS * Uint32Array.BYTES_PER_ELEMENT);
+    this.slabAt = Math.ceil(head / SLAB_ALIGNMENT) * SLAB_ALIGNMENT;
+    this.capacity = capacity;
+    this.slot = slot;
+    this.memory = allocate(this.slabAt + slabBytes + TAIL_BYTES);
+  }
+
+  column(index: number): Uint32Array {
+    const columnBytes = this.capacity * Uint32Array.BYTES_PER_ELEMENT;
+    return new Uint32Array(this.memory, this.capacity * META_BYTES + index * columnBytes, this.capacity);
+  }
+
+  get meta(): DataView {
+    this.#meta ??= new DataView(this.memory, 0, this.capacity * META_BYTES);
+    return this.#meta;
+  }
+
+  /** Whether the memory was transferred away. */
+  get isGone(): boolean {
+    return this.memory.byteLength === 0;
+  }
+
+  /** Says of packet `index` what its sender said; of `length` packets that are in. */
+  setMeta(index: number, { bytes, kinds }: SendMeta, length: number): void {
+    const all = new Uint8Array(this.memory, 0, length * META_BYTES);
+    // What nobody has said of the packets before is nothing.
+    if (this.kinds === 0) all.fill(0);
+    this.kinds |= kinds;
+    all.set(bytes, index * META_BYTES);
+  }
+
+  clearMeta(index: number): void {
+    if (this.kinds !== 0) new Uint8Array(this.memory, index * META_BYTES, META_BYTES).fill(0);
+  }
+}
+
+function allocate(bytes: number): ArrayBuffer {
+  try {
+    return new ArrayBuffer(bytes);
+  } catch {
+    throw outOfRange('capacity and packetSize', 'small enough for memory to be had', `${bytes} bytes`);
+  }
+}
+
+/** A batch's store. */
+export let storeOf: (batch: PacketBatch) => BatchStore;
+/** Whether a value is a batch indeed, and doesn't only look like one. */
+let isBatch: (value: unknown) => value is PacketBatch;
+/** A batch in which packets lie one behind another and are never cut: room for `bytes` bytes of them, and one more packet. */
+export let packedBatch: (capacity: number, bytes: number) => PacketBatch;
+/** Copies `size` bytes of `views` into `batch` as the next packet; returns its index, or -1 where there is no room. */
+export let appendTo: (batch: PacketBatch, views: readonly Uint8Array[], size: number) => number;
+
 /**
  * Room for many packets in one piece of memory, allocated once: a slab with a slot of `packetSize` bytes for each packet.
  * recvmmsg() fills it, sendmmsg() sends it, and neither allocates anything.
+ *
+ * @example
+ * ```ts
+ * const batch = new PacketBatch({ capacity: 64 });
+ * while (from.recvmmsg(batch) > 0) to.sendmmsg(batch);
+ * ```
  */
 export class PacketBatch implements Iterable<Buffer> {
   /** The most packets that it holds. */
@@ -44,48 +128,32 @@ export class PacketBatch implements Iterable<Buffer> {
   readonly protocols: Uint32Array;
   /** How many packets are in it: 0 to `capacity`. */
   length = 0;
+  readonly #store: BatchStore;
 
-  /** @internal All of it, for the addon. */
-  readonly memory: ArrayBuffer;
-  /** @internal What of the metadata means anything: META_LINK, META_OFFLOAD. */
-  metadata = 0;
-  /** @internal The slot's size as the addon knows it: 0 where packets lie one behind another. */
-  readonly slot: number;
-
-  /**
-   * @throws RangeError `ERR_OUT_OF_RANGE` for a capacity or packet size out of range, or more memory than there can be.
-   */
-  constructor(options?: PacketBatchOptions) {
-    const given = optionsObject('options', options);
-    knownOptions('options', given, ['capacity', 'packetSize', 'packedBytes']);
-    this.capacity = integer('options.capacity', given.capacity ?? 64, 1, MAX_CAPACITY);
-    const packedBytes = given.packedBytes as number | undefined;
-    this.packetSize =
-      packedBytes ?? integer('options.packetSize', given.packetSize ?? 2048, 1, MAX_PACKET_SIZE);
-    this.slot = packedBytes === undefined ? this.packetSize : 0;
-
-    const columnsAt = this.capacity * META_BYTES;
-    const columnBytes = this.capacity * Uint32Array.BYTES_PER_ELEMENT;
-    const slabAt = Math.ceil((columnsAt + COLUMNS * columnBytes) / SLAB_ALIGNMENT) * SLAB_ALIGNMENT;
-    const slabBytes = packedBytes ?? this.capacity * this.packetSize;
-    this.memory = new ArrayBuffer(slabAt + slabBytes + TAIL_BYTES);
-    const column = (index: number) =>
-      new Uint32Array(this.memory, columnsAt + index * columnBytes, this.capacity);
-    this.offsets = column(0);
-    this.lengths = column(1);
-    this.sizes = column(2);
-    this.flags = column(3);
-    this.protocols = column(4);
-    this.buffer = Buffer.from(
-      this.memory,
-      slabAt,
-      packedBytes === undefined ? slabBytes : slabBytes + TAIL_BYTES,
-    );
+  static {
+    storeOf = (batch) => batch.#store;
+    isBatch = (value): value is PacketBatch => typeof value === 'object' && value !== null && #store in value;
+    packedBatch = (capacity, bytes) =>
+      new PacketBatch(new PackedLayout(capacity, bytes) as PacketBatchOptions);
+    appendTo = (batch, views, size) => batch.#append(views, size);
   }
 
-  /** @internal A batch in which packets lie one behind another and are never cut: room for `bytes` bytes of them. */
-  static packed(capacity: number, bytes: number): PacketBatch {
-    return new PacketBatch({ capacity, packedBytes: bytes } as PacketBatchOptions);
+  /**
+   * @throws TypeError `ERR_INVALID_ARG_TYPE` and RangeError `ERR_OUT_OF_RANGE` for a capacity or packet size that is none, and for more
+   * memory than there can be (4 GiB).
+   */
+  constructor(options?: PacketBatchOptions) {
+    const layout = options instanceof PackedLayout ? options : slotted(options);
+    this.capacity = layout.capacity;
+    this.packetSize = layout.slot !== 0 ? layout.slot : layout.slabBytes;
+    this.#store = new BatchStore(layout);
+    this.offsets = this.#store.column(0);
+    this.lengths = this.#store.column(1);
+    this.sizes = this.#store.column(2);
+    this.flags = this.#store.column(3);
+    this.protocols = this.#store.column(4);
+    const { memory, slabAt } = this.#store;
+    this.buffer = Buffer.from(memory, slabAt, layout.slabBytes + (layout.slot !== 0 ? 0 : TAIL_BYTES));
   }
 
   /**
@@ -102,65 +170,64 @@ export class PacketBatch implements Iterable<Buffer> {
   /**
    * What is known of packet `index` beside its bytes. It stays as it is when the batch is filled anew.
    *
-   * @throws RangeError `ERR_OUT_OF_RANGE` unless 0 <= index < length.
+   * @throws RangeError `ERR_OUT_OF_RANGE` unless 0 <= index < length; TypeError `ERR_INVALID_ARG_TYPE` where the batch's memory was
+   * transferred away.
    */
   info(index: number): MessageInfo {
     integer('index', index, 0, this.length - 1);
-    return this.infoWith(index, this.copyMeta(index, 1), 0);
-  }
-
-  /** @internal The metadata of `count` packets, where there is any. */
-  copyMeta(first: number, count: number): Metadata | undefined {
-    if (this.metadata === 0) return undefined;
-    const view = new DataView(this.memory.slice(first * META_BYTES, (first + count) * META_BYTES));
-    return { view, kinds: this.metadata };
-  }
-
-  /** @internal What is known of packet `index`, with its metadata at `at` of `meta`. */
-  infoWith(index: number, meta: Metadata | undefined, at: number): MessageInfo {
-    return messageInfo(
-      this.sizes[index] as number,
-      this.lengths[index] as number,
-      this.flags[index] as number,
-      this.protocols[index] as number,
-      meta,
-      at,
-    );
-  }
-
-  /** @internal A socket has filled it. */
-  filled(length: number, metadata: number): void {
-    this.length = length;
-    this.metadata = metadata;
+    checkBatch('this', this);
+    return infoAt(this, index);
   }
 
   /**
-   * Copies a packet into the next slot; several views are gathered into one packet. `options.offload` says what is still to be done to
-   * it, for a socket with `offload`.
+   * Copies a packet into the next slot; several views are gathered into one packet. `options` say where it goes (`to`), and what is still to be
+   * done to it (`offload`), for a socket that has such a thing.
    *
    * @returns the packet's index.
    * @throws RangeError `ERR_OUT_OF_RANGE` when the batch is full, or the packet is longer than `packetSize`.
    */
-  push(packet: PacketData, options?: SendOptions): number {
+  push(packet: PacketData, options?: PacketSendOptions): number {
     const views = packetViews('packet', packet);
-    const header = offloadHeader(options);
+    const meta = sendMeta(options);
+    checkBatch('this', this);
     let size = 0;
     for (const view of views) size += view.byteLength;
     if (size > this.packetSize) {
       throw outOfRange('packet', `at most ${this.packetSize} bytes long, the batch's packetSize`, size);
     }
-    const index = this.append(views, size);
-    if (index < 0)
-      throw outOfRange('packet', `pushed into a batch that has room (capacity ${this.capacity})`, index);
-    if (header !== undefined) this.setHeader(index, header);
+    const index = this.#append(views, size);
+    if (index < 0) {
+      throw outOfRange(
+        'batch.length',
+        `less than its capacity of ${this.capacity} for another packet: the batch is full; send it and clear() it`,
+        this.length,
+      );
+    }
+    if (meta !== undefined) this.#store.setMeta(index, meta, this.length);
     return index;
   }
 
-  /** @internal Copies `size` bytes of `views` in as the next packet; returns its index, or -1 where there is no room. */
-  append(views: readonly Uint8Array[], size: number): number {
+  /** Forgets all packets. */
+  clear(): void {
+    this.length = 0;
+    this.#store.kinds = 0;
+  }
+
+  /** The packets in order, each as `at()` gives it. */
+  *[Symbol.iterator](): Iterator<Buffer> {
+    for (let index = 0; index < this.length; index++) yield this.at(index);
+  }
+
+  /** @internal */
+  [inspect.custom](): string {
+    return `PacketBatch { ${this.length} of ${this.capacity} packets, packetSize: ${this.packetSize} }`;
+  }
+
+  #append(views: readonly Uint8Array[], size: number): number {
     const index = this.length;
     if (index >= this.capacity) return -1;
-    const offset = this.slot !== 0 ? index * this.slot : this.#packedEnd(index);
+    const { slot } = this.#store;
+    const offset = slot !== 0 ? index * slot : this.#packedEnd(index);
     if (offset + size > this.buffer.length) return -1;
     let at = offset;
     for (const view of views) {
@@ -172,29 +239,9 @@ export class PacketBatch implements Iterable<Buffer> {
     this.sizes[index] = size;
     this.flags[index] = 0;
     this.protocols[index] = 0;
-    if (this.metadata !== 0) new Uint8Array(this.memory, index * META_BYTES, META_BYTES).fill(0);
+    this.#store.clearMeta(index);
     this.length = index + 1;
     return index;
-  }
-
-  /** @internal Gives packet `index` a virtio header. */
-  setHeader(index: number, header: Uint8Array): void {
-    const headerOf = (packet: number) => new Uint8Array(this.memory, packet * META_BYTES, HEADER_BYTES);
-    if ((this.metadata & META_OFFLOAD) === 0) {
-      for (let packet = 0; packet < this.length; packet++) headerOf(packet).fill(0);
-      this.metadata |= META_OFFLOAD;
-    }
-    headerOf(index).set(header);
-  }
-
-  /** Forgets all packets. */
-  clear(): void {
-    this.filled(0, 0);
-  }
-
-  /** The packets in order, each as `at()` gives it. */
-  *[Symbol.iterator](): Iterator<Buffer> {
-    for (let index = 0; index < this.length; index++) yield this.at(index);
   }
 
   #packedEnd(index: number): number {
@@ -204,10 +251,55 @@ export class PacketBatch implements Iterable<Buffer> {
   }
 }
 
+/** The layout of a packed batch, which is not public. */
+class PackedLayout implements Layout {
+  readonly slot = 0;
+  constructor(
+    readonly capacity: number,
+    readonly slabBytes: number,
+  ) {}
+}
+
+function slotted(options: PacketBatchOptions | undefined): Layout {
+  const given = optionsObject('options', options);
+  knownOptions('options', given, ['capacity', 'packetSize']);
+  const capacity = integer('options.capacity', given.capacity ?? 64, 1, MAX_CAPACITY);
+  const slot = integer('options.packetSize', given.packetSize ?? 2048, 1, MAX_PACKET_SIZE);
+  const slabBytes = capacity * slot;
+  if (slabBytes > MAX_SLAB_BYTES) {
+    throw outOfRange(
+      'options.capacity',
+      `at most ${Math.floor(MAX_SLAB_BYTES / slot)} with that packetSize`,
+      capacity,
+    );
+  }
+  return { capacity, slot, slabBytes };
+}
+
+/** What is known of packet `index` of a batch that has one. */
+export function infoAt(batch: PacketBatch, index: number): MessageInfo {
+  const store = storeOf(batch);
+  return messageInfo(
+    batch.sizes[index] as number,
+    batch.lengths[index] as number,
+    batch.flags[index] as number,
+    batch.protocols[index] as number,
+    store.kinds,
+    store.meta,
+    index * META_BYTES,
+  );
+}
+
+/** A socket has filled `batch`. */
+export function filled(batch: PacketBatch, length: number, kinds: number): void {
+  batch.length = length;
+  storeOf(batch).kinds = kinds;
+}
+
 /** Checks that `value` is a batch whose memory is still there and whose `length` is one. */
 export function checkBatch(name: string, value: unknown): PacketBatch {
-  if (!(value instanceof PacketBatch)) throw invalidArgType(name, 'a PacketBatch', value);
-  if (value.memory.byteLength === 0)
+  if (!isBatch(value)) throw invalidArgType(name, 'a PacketBatch', value);
+  if (storeOf(value).isGone)
     throw invalidArgType(name, 'a PacketBatch whose memory was not transferred away', value);
   integer(`${name}.length`, value.length, 0, value.capacity);
   return value;

@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { invalidArgType, outOfRange } from '../support/errors';
 import type { PacketData } from '../support/types';
 
@@ -22,13 +23,35 @@ export function packetViews(name: string, data: PacketData, most = MAX_VIEWS): r
   return views;
 }
 
+const typedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as Uint8Array;
+const getter = <T>(prototype: object, key: string) =>
+  Object.getOwnPropertyDescriptor(prototype, key)?.get as (this: unknown) => T;
+const byteLengthOfArray = getter<number>(typedArrayPrototype, 'byteLength');
+const byteLengthOfDataView = getter<number>(DataView.prototype, 'byteLength');
+const byteOffsetOfDataView = getter<number>(DataView.prototype, 'byteOffset');
+const bufferOfArray = getter<ArrayBufferLike>(typedArrayPrototype, 'buffer');
+const bufferOfDataView = getter<ArrayBufferLike>(DataView.prototype, 'buffer');
+
+/** The bytes of a view as they really are, whatever a property of its own says; 0 beyond a buffer that has shrunk. */
+export function byteLengthOf(view: Uint8Array): number {
+  return byteLengthOfArray.call(view);
+}
+
 function bytesOf(name: string, view: unknown): Uint8Array {
   if (!ArrayBuffer.isView(view)) throw invalidArgType(name, 'a Buffer, TypedArray or DataView', view);
+  const isDataView = types.isDataView(view);
   // First the buffer: a DataView of detached memory has no byteLength to ask for.
-  if (isDetached(view.buffer)) {
+  const buffer = isDataView ? bufferOfDataView.call(view) : bufferOfArray.call(view);
+  if (isDetached(buffer)) {
     throw invalidArgType(name, 'a view of memory that was not transferred away', view);
   }
-  return view instanceof Uint8Array ? view : new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  if (types.isUint8Array(view)) return view;
+  if (!isDataView) return new Uint8Array(buffer, view.byteOffset, byteLengthOfArray.call(view));
+  try {
+    return new Uint8Array(buffer, byteOffsetOfDataView.call(view), byteLengthOfDataView.call(view));
+  } catch {
+    throw invalidArgType(name, 'a view that lies within its buffer', view);
+  }
 }
 
 function isDetached(buffer: ArrayBufferLike): boolean {

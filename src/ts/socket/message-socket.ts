@@ -1,94 +1,314 @@
-import type { EventEmitter } from 'node:events';
+import { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
-import type { Netns } from '../host/netns';
-import { LINK_PRESENT, LINK_UP, NativeEvent, READABLE, WRITABLE } from '../native';
-import type { PacketBatch } from '../packet/packet-batch';
-import { packetViews } from '../packet/packet-data';
+import { inspect } from 'node:util';
+import type { Place } from '../host/netns';
+import type { SocketHandle } from '../native';
+import { checkBatch, type PacketBatch } from '../packet/packet-batch';
+import { byteLengthOf, packetViews } from '../packet/packet-data';
+import type { SendMeta } from '../packet/packet-meta';
+import { sendMeta } from '../packet/send-meta';
+import { onAbort } from '../support/abort';
 import { MSG_DONTWAIT } from '../support/constants';
 import { Deferred } from '../support/deferred';
-import { abortError, closedError, invalidState } from '../support/errors';
-import { EBADFD, EINVAL, EMSGSIZE, ENETDOWN, ENOBUFS } from '../support/io-errors';
-import { abortSignal, callback as checkCallback } from '../support/options';
-import type { PacketData, SendOptions } from '../support/types';
-import { BlockingSocket, type BlockingSocketSetup } from './blocking-socket';
-import { directInbox, type OwnedPacket, ownPackets, sharedInbox, wakeUpLimit } from './flow/inbox';
-import { packetStream } from './flow/packet-stream';
-import { ReceiveQueue } from './flow/receive-queue';
+import {
+  abortError,
+  closedError,
+  invalidArgType,
+  invalidState,
+  type SystemErrorContext,
+} from '../support/errors';
+import { EBADFD, EIO, EMSGSIZE, ENETDOWN, ENOBUFS, ENOMEM, ENXIO, ioError } from '../support/io-errors';
+import {
+  abortSignal,
+  boolean,
+  callback as checkCallback,
+  knownOptions,
+  optionsObject,
+} from '../support/options';
+import type {
+  MessageInfo,
+  OffloadFeature,
+  OffloadMode,
+  PacketData,
+  PacketSendOptions,
+  SocketStats,
+} from '../support/types';
+import type { OwnedPacket } from './flow/inbox';
+import { LoopWatch } from './flow/loop-watch';
+import { PacketIterator } from './flow/packet-iterator';
+import { type PacketStreamSocket, type PacketWithInfo, packetStream } from './flow/packet-stream';
+import { Receiver } from './flow/receiver';
 import { type SendCallback, SendQueue } from './flow/send-queue';
-import type { MessageSocketEvents } from './message-events';
+import type { OffloadState } from './offload-state';
+import { receivedKinds, SocketCalls } from './socket-calls';
+import { type LinkChange, SocketInterface } from './socket-interface';
 
-/** Packets that receive() may take straight from the kernel before other work of the loop has its turn. */
-const MAX_DIRECT_RECEIVES = 64;
 /** No packet is longer (an IP packet, an Ethernet header with a VLAN tag, packet info); the device's limit is exact. */
 const MAX_SEND = 65535 + 18 + 4;
 
+/** Errors of a receive that may pass; so many in a row don't. */
+const PASSING_ERRORS: ReadonlySet<number> = new Set([EIO, ENOMEM, ENOBUFS]);
+const MAX_ERRORS_IN_A_ROW = 16;
+
+/** What a send fails with while the link is down. */
+const LINK_DOWN_ERRORS: ReadonlySet<number> = new Set([EIO, ENETDOWN, ENXIO]);
+
+/** Events of a MessageSocket, with what their listeners get. */
+export interface MessageSocketEvents<Info extends MessageInfo = MessageInfo> {
+  listening: [];
+  message: [packet: Buffer, info: Info];
+  batch: [batch: PacketBatch];
+  drain: [];
+  link: [change: LinkChange];
+  error: [error: Error];
+  close: [];
+}
+
 /** What the subclasses hand to MessageSocket. */
-export interface MessageSocketSetup extends BlockingSocketSetup {
-  /** The interface's namespace, if it was opened for this socket: it is closed with it. */
-  netns: Netns | undefined;
+export interface MessageSocketSetup {
+  handle: SocketHandle;
+  name: string;
+  index: number;
+  /** The namespace where the interface is. */
+  place: Place;
+  /** Closes what was opened for this socket only; called once, when it ends. */
+  release?: (() => void) | undefined;
+  /** Milliseconds that a blocking recvmsg waits; undefined is for ever. */
+  receiveTimeout: number | undefined;
   /** Bytes that send() may queue. */
   sendQueueLimit: number;
   signal: AbortSignal | undefined;
+  /** META_LINK where packets come with what the link layer knows of them. */
+  metadata: number;
+  offload: OffloadState;
+  /** Why a packet can't be sent as `meta` says; throws. */
+  checkMeta?: (meta: SendMeta) => void;
+  /** What to do about an error, where that is another thing than for all sockets. */
+  hint?: (errno: number, syscall: string, flags: number | undefined) => string | undefined;
+  /** The interface's mtu bounds what packets are merged to. */
+  followMtu?: boolean;
+}
+
+/** What a subclass knows of its socket, and users don't. */
+export interface SocketInternals {
+  /** The native side. @throws Error `ERR_SOCKET_CLOSED` */
+  readonly handle: SocketHandle;
+  readonly interface: SocketInterface;
+  readonly errorContext: SystemErrorContext;
+  readonly offload: OffloadState;
+  /** Tries again what waits for room: the kernel does not say when a larger send buffer makes some. */
+  roomChanged(): void;
+  /** Gives the descriptor up and closes the rest. */
+  detach(): number;
+}
+
+/** A socket's internals. */
+export let internalsOf: (socket: MessageSocket) => SocketInternals;
+
+/** Options of receive() and receiveMessage(). */
+export interface ReceiveOptions {
+  /** Gives up when it is aborted. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Options of messages() and stream(). */
+export interface PacketInfoOptions {
+  /** Each item is `{ packet, info }` rather than the packet alone. Default false. */
+  info?: boolean;
 }
 
 /**
- * A socket on which each message is one packet: what TunSocket and PacketSocket share. It keeps the process alive while
+ * A socket on which each message is one packet: what TunSocket, PacketSocket and UdpSocket share. It keeps the process alive while
  * somebody waits for packets (a 'message' or 'batch' listener, receive(), queued sends), unless unref() was called.
+ *
+ * Each packet has one taker, and all of them get packets in order: calls take the next one whoever listens, and also inside a listener;
+ * receive() calls that wait come before 'message' listeners.
+ *
+ * @example
+ * ```ts
+ * const tun = TunSocket.open({ address: '10.0.0.1/24' });
+ * tun.on('message', (packet) => console.log(packet.length));
+ * ```
  */
-export abstract class MessageSocket extends BlockingSocket {
+export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> extends EventEmitter<
+  MessageSocketEvents<Info>
+> {
+  readonly #handle: SocketHandle;
+  readonly #setup: MessageSocketSetup;
+  readonly #interface: SocketInterface;
+  readonly #calls: SocketCalls;
   readonly #queue: SendQueue;
-  readonly #received: ReceiveQueue;
-  /** The handle holds it weakly, lest it keep a socket alive that nobody uses. */
-  readonly #listener = (kind: NativeEvent, value: number) => this.#onEvent(kind, value);
-  #directReceives = 0;
+  readonly #receiver: Receiver;
+  readonly #watching: LoopWatch;
   readonly #flushing = new Deferred(process.nextTick, () => {
     if (!this.#closed && !this.#queue.blocked) this.#flush();
   });
-  readonly #watching = new Deferred(process.nextTick, () => this.#watch());
-  /** What is left of a superpacket shows in no poll. */
-  readonly #deliveringHeld = new Deferred(setImmediate, () => {
-    if (!this.#closed) this.handle.deliverHeld();
-  });
-  #paused = false;
-  #inbox: PacketBatch | undefined;
+  readonly #updating = new Deferred(process.nextTick, () => this.#watch());
   #closed = false;
-  readonly #netns: Netns | undefined;
-  #removeAbortListener: (() => void) | undefined;
+  #endedWith: Error | null | undefined;
+  #finalStats: SocketStats | undefined;
+  #errorsInARow = 0;
+  #takeBackAbort: (() => void) | undefined;
+
+  static {
+    internalsOf = (socket) => socket.#internals();
+  }
 
   /** @internal */
   protected constructor(setup: MessageSocketSetup) {
-    super(setup);
-    this.#netns = setup.netns;
+    super();
+    const { handle } = setup;
+    this.#handle = handle;
+    this.#setup = setup;
+    this.#interface = new SocketInterface(handle, setup, this, (change) => this.#onLink(change));
     this.#queue = new SendQueue(
       {
         sendBatch: (batch, start, timeout) =>
-          this.sendBatch(batch, timeout === 0 ? MSG_DONTWAIT : 0, start, timeout),
-        sendError: (errno) => this.ioError(errno, 'send'),
-        failed: (error) => process.nextTick(() => this.emit('error', error)),
+          this.#calls.sendBatch(batch, timeout === 0 ? MSG_DONTWAIT : 0, start, timeout),
+        sendError: (errno) => this.#ioError(errno, 'send'),
+        failed: (error) => this.#sendFailed(error),
+        drained: () => process.nextTick(() => this.emit('drain')),
       },
       setup.sendQueueLimit,
     );
+    const kinds = receivedKinds(setup.metadata, setup.offload);
     const socket = this;
-    this.#received = new ReceiveQueue({
+    this.#receiver = new Receiver({
+      handle,
+      kinds,
+      offload: setup.offload.mode,
       get closed() {
         return socket.#closed;
       },
-      get flowing() {
-        return !socket.#paused && socket.listenerCount('message') > 0;
-      },
-      emitMessage: (packet, info) => this.emit('message', packet, info),
+      hears: (event) => this.listenerCount(event) > 0,
+      emitBatch: (batch) => this.emit('batch', batch),
+      emitMessage: (packet, info) => this.emit('message', packet, info as Info),
       changed: () => this.#watch(),
     });
-    this.#hearListeners();
-    this.#listen();
-    this.#closeOnAbort(setup.signal);
+    this.#calls = new SocketCalls({
+      handle,
+      receiveTimeout: setup.receiveTimeout,
+      kinds,
+      offload: setup.offload,
+      socket: this,
+      get queued() {
+        return socket.#queue.count;
+      },
+      assertOpen: () => this.#assertOpen(),
+      ioError: (errno, syscall, flags) => this.#ioError(errno, syscall, flags),
+      flushQueue: (timeoutMs) => {
+        if (this.#queue.count > 0) this.#flush(timeoutMs);
+        return this.#queue.count === 0;
+      },
+      settle: () => this.#receiver.settle(),
+      took: () => {
+        if (this.#receiver.attention) this.#receiver.attend();
+      },
+    });
+    this.#watching = new LoopWatch(handle, {
+      onReadable: (count) => {
+        this.#errorsInARow = 0;
+        this.#receiver.deliver(count);
+      },
+      onWritable: () => this.#flush(),
+      onError: (errno, stopped) => this.#onError(errno, stopped),
+      onAgain: () => this.#receiver.attend(),
+    });
+    if (setup.signal !== undefined) {
+      this.#takeBackAbort = onAbort(setup.signal, this as MessageSocket, (aborted) =>
+        aborted[Symbol.dispose](),
+      );
+    }
     process.nextTick(() => {
       if (!this.#closed) this.emit('listening');
     });
   }
 
-  override get closed(): boolean {
+  /** The interface's name, also after another program has renamed it; the last one known, once closed. Empty where there is none. */
+  get name(): string {
+    return this.#interface.name;
+  }
+
+  /** The interface's index; 0 where there is none. */
+  get index(): number {
+    return this.#interface.index;
+  }
+
+  /** The descriptor; -1 once closed. */
+  get fd(): number {
+    return this.#handle.fd();
+  }
+
+  /** Whether close() was called, or the device has gone. */
+  get closed(): boolean {
     return this.#closed;
+  }
+
+  /** What is in force of the option `offload`: 'none' too where the kernel has nothing of what it needs. */
+  get offload(): OffloadMode {
+    return this.#setup.offload.mode;
+  }
+
+  /**
+   * What the kernel and this socket leave to each other: as much of what `offload` asks for as the kernel has, without what it has refused
+   * since. `undefined` for a descriptor that another program has set up.
+   */
+  get offloadFeatures(): readonly OffloadFeature[] | undefined {
+    return this.#setup.offload.features;
+  }
+
+  /**
+   * Sends one packet, synchronously. Several views are gathered into one packet. Blocks while the kernel has no
+   * room, unless MSG_DONTWAIT is in `flags`. `options` say what is still to be done to the packet (`offload`), on a socket with such a thing.
+   *
+   * @returns bytes sent.
+   * @throws SystemError EAGAIN (MSG_DONTWAIT, and no room), EINVAL (no packet, or a flag other than MSG_DONTWAIT and
+   * MSG_NOSIGNAL), EMSGSIZE (too long for a packet), EIO (the interface is down), EBADFD (the device is gone).
+   * See sendmsg(2), tun_get_user() in drivers/net/tun.c.
+   */
+  sendmsg(data: PacketData, flags = 0, options?: PacketSendOptions): number {
+    return this.#calls.sendmsg(data, flags, options === undefined ? undefined : this.#metaOf(options));
+  }
+
+  /**
+   * Receives one packet into one view, or scattered into several. Given the same memory twice, the later view's bytes
+   * stand in it. Blocks until there is a packet, `receiveTimeout` at most, unless MSG_DONTWAIT is in `flags`. Into 0
+   * bytes it returns 0 at once, and the packet stays queued.
+   *
+   * While it blocks, nothing else of this thread runs: no timer, and no handler of SIGINT either. A program that has one gives
+   * `receiveTimeout`, or waits with receive().
+   *
+   * @throws SystemError EAGAIN (nothing queued, or nothing came in time), EINVAL (a flag other than MSG_DONTWAIT,
+   * MSG_TRUNC and MSG_ERRQUEUE; with `packetInfo`, fewer than 4 bytes), EBADFD (the device is gone). See recvmsg(2),
+   * tun_recvmsg() in drivers/net/tun.c. RangeError for more than 1023 views, or 1022 with `offload: 'raw'`, whose header takes the place of one.
+   */
+  recvmsg(data: PacketData, flags = 0): Info {
+    return this.#calls.recvmsg(data, flags) as Info;
+  }
+
+  /**
+   * Sends the packets of `batch` from `start` on, in order, until one fails or would block. Blocks for the first,
+   * unless MSG_DONTWAIT is in `flags`.
+   *
+   * With `offload: 'split'`, flows may overtake each other where their packets are merged; packets of one flow never do. Should the
+   * call stop early, it leaves the batch in the order in which it was sent, so that what is left still starts at `start` and the result.
+   *
+   * @returns how many were sent; one of those after them failed, and says why when it comes first.
+   * @throws as sendmsg(), when the first of them can't be sent.
+   */
+  sendmmsg(batch: PacketBatch, flags = 0, start = 0): number {
+    return this.#calls.sendmmsg(batch, flags, start);
+  }
+
+  /**
+   * Fills `batch`, from empty, with the packets that are queued. With none queued it blocks for the first,
+   * `receiveTimeout` at most, unless MSG_DONTWAIT is in `flags`.
+   *
+   * @returns how many were received; 0 with MSG_DONTWAIT when none is queued.
+   * @throws as recvmsg().
+   */
+  recvmmsg(batch: PacketBatch, flags = 0): number {
+    return this.#calls.recvmmsg(batch, flags);
   }
 
   /**
@@ -96,30 +316,42 @@ export abstract class MessageSocket extends BlockingSocket {
    * was sent in one tick goes to the kernel together, and waits for room there.
    *
    * @param callback - called with the error, or null, and the bytes sent; never before send() returns. Without one an
-   * error is an 'error' event. ENOBUFS: the queue is full (`sendQueueLimit`); wait for callbacks before sending more.
+   * error is an 'error' event, but for those of a link that is down (EIO, ENETDOWN): that is told as 'link', and stats() count the packets.
+   * ENOBUFS: the queue is full (`sendQueueLimit`); wait for callbacks or 'drain' before sending more.
    */
   send(packet: PacketData, callback?: SendCallback): void;
-  /** The same, with `options.offload` for what is still to be done to the packet, on a socket with `offload`. */
-  send(packet: PacketData, options: SendOptions, callback?: SendCallback): void;
-  send(packet: PacketData, options?: SendOptions | SendCallback, callback?: SendCallback): void {
+  /** The same, with `options` for what is still to be done to the packet (`offload`), on a socket with such a thing. */
+  send(packet: PacketData, options: PacketSendOptions, callback?: SendCallback): void;
+  send(packet: PacketData, options?: PacketSendOptions | SendCallback, callback?: SendCallback): void {
+    if (typeof options === 'number' || typeof callback === 'number') {
+      throw invalidArgType(
+        'options',
+        'an object or a function: there is no offset, length, port and address here as with dgram; where a packet goes is in its header, so send(packet, callback)',
+        options,
+      );
+    }
     const views = packetViews('packet', packet);
     if (typeof options === 'function') this.#send(views, undefined, options);
-    else this.#send(views, options, callback);
+    else this.#send(views, options === undefined ? undefined : this.#metaOf(options), callback);
   }
 
-  #send(views: readonly Uint8Array[], options: SendOptions | undefined, callback?: SendCallback): void {
-    const header = options === undefined ? undefined : this.virtioHeader(options);
-    if (callback !== undefined) checkCallback('callback', callback);
-    this.assertOpen();
-    let size = 0;
-    for (const view of views) size += view.byteLength;
-    const refusal = this.#sendRefusal(views, size, header, callback);
-    if (refusal !== undefined) {
-      if (callback !== undefined) process.nextTick(callback, refusal, 0);
-      else process.nextTick(() => this.emit('error', refusal));
-      return;
-    }
-    if (!this.#queue.blocked) this.#flushing.request();
+  /**
+   * Sends a whole batch without blocking the loop, after what send() has queued. The batch belongs to the socket until the promise is
+   * settled.
+   *
+   * @returns how many packets were sent: all of them.
+   * @throws SystemError as sendmsg(), with how many were sent before in its `sent`; `ERR_SOCKET_CLOSED` when the socket is closed first.
+   */
+  async sendBatch(batch: PacketBatch): Promise<number> {
+    checkBatch('batch', batch);
+    this.#assertOpen();
+    return new Promise((resolve, reject) => {
+      this.#queue.pushBatch(batch, (error, sent) => {
+        if (error === null) resolve(sent);
+        else reject(Object.assign(error, { sent }));
+      });
+      if (!this.#queue.blocked) this.#flushing.request();
+    });
   }
 
   /** Bytes that send() took and the kernel has not. */
@@ -133,87 +365,91 @@ export abstract class MessageSocket extends BlockingSocket {
   }
 
   /**
-   * The next packet, which is the caller's to keep; of a socket with `offload: 'raw'` only its bytes: 'message' and recvmsg() say what
-   * is still to be done to it. Calls wait in line; a waiting call comes before 'message' listeners.
+   * The next packet, which is the caller's to keep. Calls wait in line; a waiting call comes before 'message' listeners.
    *
    * @throws AbortError when `signal` is aborted first; what the 'error' event has, when the socket fails;
    * `ERR_SOCKET_CLOSED` when it is closed first.
    */
-  async receive(options: { signal?: AbortSignal } = {}): Promise<Buffer> {
-    const signal = abortSignal('options.signal', options.signal);
-    this.assertOpen();
-    if (signal?.aborted) throw abortError(signal);
-    return this.#receiveNow() ?? this.#received.wait(signal);
+  async receive(options?: ReceiveOptions): Promise<Buffer> {
+    return (await this.#receive(options)).packet;
+  }
+
+  /** The same, with what is known of the packet. */
+  async receiveMessage(options?: ReceiveOptions): Promise<PacketWithInfo<Info>> {
+    return (await this.#receive(options)) as PacketWithInfo<Info>;
   }
 
   /** Packets one by one, as receive() gives them; ends when the socket is closed, throws when it fails. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, undefined> {
-    while (!this.#closed) {
-      let packet: Buffer;
-      try {
-        packet = await this.receive();
-      } catch (error) {
-        if ((error as { code?: string }).code === 'ERR_SOCKET_CLOSED') return;
-        throw error;
-      }
-      yield packet;
-    }
+  [Symbol.asyncIterator](): AsyncIterableIterator<Buffer, undefined> {
+    return new PacketIterator(this.#streamed(), ({ packet }) => packet);
+  }
+
+  /** The same with what is known of each: `for await (const { packet, info } of socket.messages())`. */
+  messages(): AsyncIterableIterator<PacketWithInfo<Info>, undefined> {
+    return new PacketIterator(this.#streamed(), (owned) => owned as PacketWithInfo<Info>);
   }
 
   /**
-   * An object-mode Duplex in which each chunk is one packet, with back-pressure both ways. Destroying it closes the socket.
+   * An object-mode Duplex in which each chunk is one packet, or with `info: true` one `{ packet, info }`, with back-pressure both ways.
+   * Destroying it closes the socket.
    *
-   * @throws Error `ERR_INVALID_STATE` on a socket with `offload: 'raw'`: a chunk has no place for what is still to be done to a packet.
+   * @throws Error `ERR_INVALID_STATE` on a socket with `offload: 'raw'` without `info`: a chunk has no place for what is still to be done to a
+   * packet.
    */
-  stream(): Duplex {
-    this.assertOpen();
-    if (this.offload === 'raw') {
+  stream(options?: PacketInfoOptions): Duplex {
+    const given = optionsObject('options', options);
+    knownOptions('options', given, ['info']);
+    const info = given.info === undefined ? false : boolean('options.info', given.info);
+    this.#assertOpen();
+    if (this.offload === 'raw' && !info) {
       throw invalidState(
-        "a stream carries whole packets: open the socket with offload 'split', or use 'message'",
+        "a stream carries whole packets: open the socket with offload 'split', or give stream() info: true",
       );
     }
-    return packetStream(this);
+    return packetStream(this.#streamed(), info);
   }
 
   /** Stops 'message' and 'batch': packets wait in the kernel, which drops what its queue has no room for. */
   pause(): this {
-    this.#paused = true;
-    this.#watch();
+    this.#receiver.paused = true;
     return this;
   }
 
   /** Goes on after pause(). */
   resume(): this {
-    this.#paused = false;
-    this.#received.deliverKept();
-    this.#watch();
+    this.#receiver.paused = false;
     return this;
   }
 
   /** Lets the socket keep the process alive while it waits for packets, as it does from the start. */
   ref(): this {
-    if (!this.#closed) this.handle.setRef(true);
+    if (!this.#closed) this.#watching.setRef(true);
     return this;
   }
 
   /** Lets the process end while the socket waits for packets. */
   unref(): this {
-    if (!this.#closed) this.handle.setRef(false);
+    if (!this.#closed) this.#watching.setRef(false);
     return this;
+  }
+
+  /** What went in and out since the socket was opened; also once it is closed. */
+  stats(): SocketStats {
+    return this.#finalStats ?? this.#calls.stats();
   }
 
   /**
    * Closes the socket: its descriptor is free, and a device that is not persistent is gone, when this returns. Queued
-   * sends have one last try. 'close' follows on a later tick.
+   * sends have one last try; those that fail are told as ever. 'close' follows on a later tick.
    *
    * @throws Error `ERR_SOCKET_CLOSED` when it is closed already, as dgram has it.
    */
   close(callback?: () => void): this {
     if (callback !== undefined) checkCallback('callback', callback);
-    this.assertOpen();
+    this.#assertOpen();
     if (callback !== undefined) this.once('close', callback);
     this.#queue.flush();
-    this.#end(undefined);
+    this.#end(null);
     return this;
   }
 
@@ -227,34 +463,128 @@ export abstract class MessageSocket extends BlockingSocket {
     if (!this.#closed) await new Promise<void>((resolve) => this.close(resolve));
   }
 
+  /** On the tick after the socket was opened. */
+  override on(event: 'listening', listener: () => void): this;
+  /** A packet; the Buffer is the listener's to keep. Up to 128 bytes have memory of their own, larger ones share pieces of 16 KiB that can't be transferred. */
+  override on(event: 'message', listener: (packet: Buffer, info: Info) => void): this;
+  /** All packets of one wake-up. The batch is valid only during the call, since no copy is made: what is to stay must be copied. */
+  override on(event: 'batch', listener: (batch: PacketBatch) => void): this;
+  /** All that send() had to queue for want of room has gone. */
+  override on(event: 'drain', listener: () => void): this;
+  /** The interface went up or down, got or lost its carrier, another name, mtu or address, or moved. A state of the link is no error. */
+  override on(event: 'link', listener: (change: LinkChange) => void): this;
+  /** EBADFD: the device is gone; 'close' follows. ENOMEM, ENOBUFS, EIO of a receive: it may pass, and the socket lives on. Also what failed in a send() without a callback. */
+  override on(event: 'error', listener: (error: Error) => void): this;
+  /** The socket is closed, by close() or because the device is gone. */
+  override on(event: 'close', listener: () => void): this;
+  override on(event: keyof MessageSocketEvents, listener: (...args: never[]) => void): this {
+    return this.#heard(super.on(event, listener as never));
+  }
+
+  override addListener<E extends keyof MessageSocketEvents>(
+    event: E,
+    listener: (...args: MessageSocketEvents<Info>[E]) => void,
+  ): this {
+    return this.#heard(super.addListener(event, listener as never));
+  }
+
+  override prependListener<E extends keyof MessageSocketEvents>(
+    event: E,
+    listener: (...args: MessageSocketEvents<Info>[E]) => void,
+  ): this {
+    return this.#heard(super.prependListener(event, listener as never));
+  }
+
+  override off<E extends keyof MessageSocketEvents>(
+    event: E,
+    listener: (...args: MessageSocketEvents<Info>[E]) => void,
+  ): this {
+    return this.#heard(super.off(event, listener as never));
+  }
+
+  override removeListener<E extends keyof MessageSocketEvents>(
+    event: E,
+    listener: (...args: MessageSocketEvents<Info>[E]) => void,
+  ): this {
+    return this.#heard(super.removeListener(event, listener as never));
+  }
+
   override removeAllListeners(event?: keyof MessageSocketEvents): this {
-    super.removeAllListeners(event);
-    if (event === undefined) this.#hearListeners();
-    return this.#listenersChanged();
-  }
-
-  /** @internal The name of the interface is asked for last when the socket ends. */
-  protected abstract rememberName(): void;
-
-  /** @internal */
-  protected override takeKept(peek: boolean): OwnedPacket | undefined {
-    return this.#received.take(peek);
+    return this.#heard(event === undefined ? super.removeAllListeners() : super.removeAllListeners(event));
   }
 
   /** @internal */
-  protected override takeKeptBatch(batch: PacketBatch): number {
-    return this.#received.takeBatch(batch);
+  [inspect.custom](): string {
+    const state = this.#closed ? 'closed' : `fd: ${this.fd}`;
+    return `${this.constructor.name} { name: '${this.name}', index: ${this.index}, ${state}, offload: '${this.offload}' }`;
   }
 
-  /** @internal Tries again what waits for room: the kernel does not say when a larger send buffer makes some. */
-  protected roomChanged(): void {
-    if (this.#queue.blocked) this.#flush();
+  /** What the loop waits for follows from who listens. */
+  #heard(self: this): this {
+    this.#updating.request();
+    return self;
   }
 
-  /** @internal Order among send(), sendmsg() and sendmmsg() is that of the calls. */
-  protected override flushQueue(timeoutMs: number): boolean {
-    if (this.#queue.count > 0) this.#flush(timeoutMs);
-    return this.#queue.count === 0;
+  #internals(): SocketInternals {
+    const socket = this;
+    return {
+      get handle() {
+        socket.#assertOpen();
+        return socket.#handle;
+      },
+      interface: this.#interface,
+      offload: this.#setup.offload,
+      get errorContext() {
+        return { interface: socket.name };
+      },
+      roomChanged: () => {
+        if (this.#queue.blocked) this.#flush();
+      },
+      detach: () => {
+        this.#assertOpen();
+        this.#queue.flush();
+        let fd = -1;
+        this.#end(null, () => {
+          fd = this.#handle.release();
+        });
+        return fd;
+      },
+    };
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw closedError('the socket');
+  }
+
+  #ioError(errno: number, syscall: string, flags?: number): Error {
+    return ioError(errno, syscall, this.name, this.#setup.hint?.(errno, syscall, flags));
+  }
+
+  #metaOf(options: PacketSendOptions): SendMeta | undefined {
+    const meta = sendMeta(options);
+    if (meta !== undefined) this.#setup.checkMeta?.(meta);
+    return meta;
+  }
+
+  #send(views: readonly Uint8Array[], meta: SendMeta | undefined, callback: SendCallback | undefined): void {
+    if (callback !== undefined) checkCallback('callback', callback);
+    this.#assertOpen();
+    let size = 0;
+    for (const view of views) size += byteLengthOf(view);
+    const refusal =
+      size > MAX_SEND ? EMSGSIZE : this.#queue.push(views, size, meta, callback) ? undefined : ENOBUFS;
+    if (refusal !== undefined) {
+      const error = this.#ioError(refusal, 'send');
+      if (callback !== undefined) process.nextTick(callback, error, 0);
+      else this.#sendFailed(error);
+      return;
+    }
+    if (!this.#queue.blocked) this.#flushing.request();
+  }
+
+  #sendFailed(error: Error): void {
+    if (LINK_DOWN_ERRORS.has((error as { errno?: number }).errno ?? 0)) return;
+    process.nextTick(() => this.emit('error', error));
   }
 
   #flush(timeoutMs = 0): void {
@@ -263,157 +593,109 @@ export abstract class MessageSocket extends BlockingSocket {
     if (this.#queue.blocked !== wasBlocked) this.#watch();
   }
 
-  #sendRefusal(
-    views: readonly Uint8Array[],
-    size: number,
-    header: Uint8Array | undefined,
-    callback: SendCallback | undefined,
-  ): Error | undefined {
-    if (size > MAX_SEND) return this.ioError(EMSGSIZE, 'send');
-    return this.#queue.push(views, size, header, callback) ? undefined : this.ioError(ENOBUFS, 'send');
+  async #receive(options: ReceiveOptions | undefined): Promise<OwnedPacket> {
+    const given = optionsObject('options', options);
+    knownOptions('options', given, ['signal']);
+    const signal = abortSignal('options.signal', given.signal);
+    this.#assertOpen();
+    if (signal?.aborted) throw abortError(signal);
+    return this.#receiver.take() ?? this.#wait(signal);
   }
 
-  /** A packet that is there already, without waiting for the loop; not for ever, so that other work has its turn. */
-  #receiveNow(): Buffer | undefined {
-    if (this.#received.waiting > 0) return undefined;
-    const kept = this.#received.take();
-    if (kept !== undefined) return kept.packet;
-    if (this.#directReceives >= MAX_DIRECT_RECEIVES) return undefined;
-    this.#directReceives += 1;
-    const inbox = directInbox();
-    const received = this.handle.receiveBatch(inbox.memory, inbox.capacity, inbox.slot, 1, MSG_DONTWAIT, 0);
-    this.tookPackets();
-    // An error shows at the wake-up too.
-    return received > 0 ? this.#own(inbox, received)[0]?.packet : undefined;
+  #wait(signal: AbortSignal | undefined): Promise<OwnedPacket> {
+    return new Promise((resolve, reject) => {
+      if (signal === undefined) {
+        this.#receiver.wait({ resolve, reject });
+        return;
+      }
+      const takeBackAbort = onAbort(signal, this as MessageSocket, () => {
+        takeBack();
+        reject(abortError(signal));
+      });
+      const takeBack = this.#receiver.wait({
+        resolve: (owned) => {
+          takeBackAbort();
+          resolve(owned);
+        },
+        reject: (error) => {
+          takeBackAbort();
+          reject(error);
+        },
+      });
+    });
   }
 
-  /** @internal What is left of a superpacket of which a call took the head shows in no poll. */
-  protected override tookPackets(): void {
-    if (this.offload === 'split' && this.#reading && this.handle.held > 0) this.#deliveringHeld.request();
-  }
-
-  #own(inbox: PacketBatch, received: number): OwnedPacket[] {
-    inbox.filled(received, this.metadata);
-    return ownPackets(inbox);
-  }
-
-  /** What the loop waits for follows from who listens. */
-  #hearListeners(): void {
-    const changed = () => this.#listenersChanged();
-    (this as EventEmitter).on('newListener', changed);
-    (this as EventEmitter).on('removeListener', changed);
-  }
-
-  #listenersChanged(): this {
-    this.#watching.request();
-    return this;
-  }
-
-  /** Whether packets go to listeners. */
-  get #flowing(): boolean {
-    return !this.#paused && (this.listenerCount('message') > 0 || this.listenerCount('batch') > 0);
-  }
-
-  /** Whether anybody waits for packets. */
-  get #reading(): boolean {
-    return this.#flowing || this.#received.waiting > 0;
+  #streamed(): PacketStreamSocket & { ended(): Error | null | undefined } {
+    return {
+      take: () => (this.#closed ? undefined : this.#receiver.take()),
+      next: async () => {
+        this.#assertOpen();
+        return this.#wait(undefined);
+      },
+      send: (packet, callback) => this.send(packet, callback),
+      dispose: () => this[Symbol.dispose](),
+      ended: () => this.#endedWith,
+    };
   }
 
   /** Tells the loop what to wait for: the one place where that follows from who waits. */
   #watch(): void {
     if (this.#closed) return;
-    const reading = this.#reading;
-    const events = (reading ? READABLE : 0) | (this.#queue.blocked ? WRITABLE : 0);
-    const link = events !== 0 || this.listenerCount('error') > 0 || this.listenerCount('close') > 0;
-    const limit = this.#flowing ? wakeUpLimit(this.offload) : this.#received.waiting;
-    const result = this.handle.watch(events, limit, link);
-    if (result < 0) this.#end(this.ioError(result, 'poll'));
-    else if (reading && this.handle.held > 0) this.#deliveringHeld.request();
+    const receiver = this.#receiver;
+    // Listeners get packets in order too.
+    if (receiver.flowing) receiver.settle();
+    const result = this.#watching.update(receiver.reading, receiver.limit, this.#queue.blocked);
+    if (result < 0) this.#end(this.#ioError(result, 'poll'));
+    this.#interface.listen(
+      receiver.reading ||
+        this.#queue.blocked ||
+        this.listenerCount('link') > 0 ||
+        this.listenerCount('error') > 0 ||
+        this.listenerCount('close') > 0,
+    );
   }
 
-  #onEvent(kind: NativeEvent, value: number): void {
-    this.#directReceives = 0;
-    switch (kind) {
-      case NativeEvent.Readable:
-        if (value >= 0) this.#onPackets(value);
-        else if (value !== EINVAL || !this.#listen()) this.#onError(value, 'recvmsg');
-        break;
-      case NativeEvent.Writable:
-        this.#flush();
-        break;
-      case NativeEvent.Error:
-        this.#onError(value, 'poll');
-        break;
-      case NativeEvent.Link:
-        this.#onLink(value);
-        break;
-    }
-  }
-
-  /** Says where packets of a wake-up go. A listener can have transferred the memory of the inbox away: then there is a new one. */
-  #listen(): boolean {
-    const inbox = sharedInbox();
-    if (inbox === this.#inbox) return false;
-    this.#inbox = inbox;
-    return this.handle.listen(this.#listener, inbox.memory, inbox.capacity) === 0;
-  }
-
-  #onPackets(count: number): void {
-    const inbox = this.#inbox as PacketBatch;
-    // Packets that nobody waits for any more are kept: the last listener may have gone since the loop was told.
-    const wanted =
-      this.listenerCount('message') > 0 || this.#received.waiting > 0 || this.listenerCount('batch') === 0;
-    const waited = this.#received.waiting > 0;
-    const owned = wanted ? this.#own(inbox, count) : [];
-    inbox.filled(count, this.metadata);
-    try {
-      if (!this.#paused) this.emit('batch', inbox);
-    } finally {
-      this.#received.deliver(owned);
-      if (waited) this.#watch();
-    }
-  }
-
-  #onLink(state: number): void {
-    if ((state & LINK_PRESENT) === 0) {
-      this.#onError(EBADFD, 'poll');
-    } else if ((state & LINK_UP) === 0) {
-      this.#queue.flush(); // what waits for room fails now, rather than wait for a link that may never return
-      this.#watch();
-      this.emit('error', this.ioError(ENETDOWN, 'poll'));
-    } else {
-      this.#flush();
-    }
-  }
-
-  #onError(errno: number, syscall: string): void {
-    // A packet socket has ENETDOWN of its own, which the watch of the interface tells; 0 is an error that is past.
-    if (errno === ENETDOWN || errno === 0) this.#watch();
-    else this.#end(this.ioError(errno, syscall));
-  }
-
-  #end(error: Error | undefined): void {
+  #onLink(change: LinkChange): void {
     if (this.#closed) return;
-    this.rememberName();
-    this.closeHandle();
+    if (change.kind === 'mtu' && this.#setup.followMtu) this.#handle.setMtu(change.link.mtu);
+    if (change.kind === 'up' || change.kind === 'down') this.#flush();
+    this.emit('link', change);
+    if (change.kind === 'removed' && !this.#closed) this.#end(this.#ioError(EBADFD, 'poll'));
+  }
+
+  #onError(errno: number, stopped: boolean): void {
+    // ENETDOWN is told as 'link'; 0 is an error that is past.
+    if (errno === ENETDOWN || errno === 0) {
+      if (stopped) this.#watch();
+      return;
+    }
+    const passing = PASSING_ERRORS.has(errno) && ++this.#errorsInARow < MAX_ERRORS_IN_A_ROW;
+    const error = this.#ioError(errno, stopped ? 'poll' : 'recvmsg');
+    if (!passing) {
+      this.#end(error);
+      return;
+    }
+    if (stopped) this.#watch();
+    this.emit('error', error);
+  }
+
+  /** `error`: why, or null where the user wants it so. */
+  #end(error: Error | null, letGo: () => void = () => this.#handle.close()): void {
+    if (this.#closed) return;
+    this.#interface.close();
+    this.#finalStats = this.#calls.stats();
+    this.#receiver.settle();
+    letGo();
     this.#closed = true;
-    this.#netns?.close();
-    this.#removeAbortListener?.();
+    this.#endedWith = error;
+    this.#setup.release?.();
+    this.#takeBackAbort?.();
     const reason = error ?? closedError('the socket');
     // Who waits in receive() gets the error there, and need not listen for it too.
-    const silent = error === undefined || (this.#received.waiting > 0 && this.listenerCount('error') === 0);
+    const silent = error === null || (this.#receiver.waiting > 0 && this.listenerCount('error') === 0);
     this.#queue.abandon(reason);
-    this.#received.abandon(reason);
+    this.#receiver.abandon(reason);
     if (!silent) process.nextTick(() => this.emit('error', error));
     process.nextTick(() => this.emit('close'));
-  }
-
-  #closeOnAbort(signal: AbortSignal | undefined): void {
-    if (signal === undefined) return;
-    const onAbort = () => {
-      if (!this.#closed) this.close();
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
-    this.#removeAbortListener = () => signal.removeEventListener('abort', onAbort);
   }
 }

@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs';
 import { Netns } from '../host/netns';
 import type { Failure, SocketHandle } from '../native';
-import { abortError, check, type SystemErrorContext, systemError } from '../support/errors';
+import { abortError, invalidArgValue, type SystemErrorContext, systemError } from '../support/errors';
 import { integer } from '../support/options';
 import type { SocketConfig } from './options/socket-options';
 
@@ -81,7 +81,25 @@ export function interfaceNameOf(handle: SocketHandle, syscall: string): string {
   throw systemError(name, syscall);
 }
 
-/** Makes ready to hear of an interface of the namespace that this thread is in. */
-export function watchLink(handle: SocketHandle, index: number, name: string): void {
-  check(handle.watchLink(index), 'RTM_GETLINK', { interface: name });
+/** A socket is made by a factory, which has opened something. */
+export function assertOpened(setup: object | undefined, name: string, factory: string): void {
+  if (setup === undefined || !('handle' in setup)) {
+    throw Object.assign(new TypeError(`a ${name} is made by ${factory}`), {
+      code: 'ERR_ILLEGAL_CONSTRUCTOR',
+    });
+  }
+}
+
+/** The error for a destination on a socket whose packets have none beside their bytes. */
+export function noDestination(reason: string): Error {
+  return invalidArgValue('options.to', `given only with type 'dgram': ${reason}`, 'a destination');
+}
+
+/** The error for `offload` on a socket without virtio headers. */
+export function noOffload(): Error {
+  return invalidArgValue(
+    'options.offload',
+    "given only on a socket with offload 'raw' or 'split'",
+    'an offload',
+  );
 }

@@ -1,29 +1,28 @@
 import { Link } from '../host/link';
-import type { Netns } from '../host/netns';
+import { currentPlace, type Netns } from '../host/netns';
 import { native, type SocketHandle } from '../native';
-import { Offload } from '../packet/offload';
-import { packetViews } from '../packet/packet-data';
-import { check, invalidArgValue, systemError } from '../support/errors';
-import { EINVAL } from '../support/io-errors';
-import { flagBits, optionsObject } from '../support/options';
-import type { LinkLayerInfo, PacketData, PacketSendOptions, ReceivedMessage } from '../support/types';
-import { single } from './blocking-socket';
-import { MessageSocket, type MessageSocketSetup } from './message-socket';
-import { adopted, interfaceNameOf, opened, openWhere, watchLink } from './opening';
+import { META_DESTINATION, META_LINK, META_OFFLOAD, type SendMeta } from '../packet/packet-meta';
+import { MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC } from '../support/constants';
+import { check } from '../support/errors';
+import { EINVAL, unknownFlags } from '../support/io-errors';
+import type { PacketInfo } from '../support/types';
+import { internalsOf, MessageSocket, type MessageSocketSetup } from './message-socket';
+import { OffloadState } from './offload-state';
 import {
-  type NativeDestination,
-  type PacketConfig,
-  type PacketSocketOptions,
-  packetConfig,
-  packetDestination,
-} from './options/packet-socket-options';
+  adopted,
+  assertOpened,
+  interfaceNameOf,
+  noDestination,
+  noOffload,
+  opened,
+  openWhere,
+} from './opening';
+import { type PacketConfig, type PacketSocketOptions, packetConfig } from './options/packet-socket-options';
 import { optionReader, type SocketConfig, socketConfig } from './options/socket-options';
 
 const SOCK_DGRAM = 2;
 
 interface PacketSetup extends MessageSocketSetup {
-  name: string;
-  index: number;
   datagram: boolean;
 }
 
@@ -36,15 +35,12 @@ interface PacketSetup extends MessageSocketSetup {
  * Where it differs from a TunSocket: MSG_PEEK is allowed; recvmsg() into 0 bytes takes the packet out of the queue; a packet
  * that is sent while the interface is down fails with ENETDOWN, as does once a recvmsg() or recvmmsg() after it went down.
  */
-export class PacketSocket extends MessageSocket {
-  readonly #index: number;
+export class PacketSocket extends MessageSocket<PacketInfo> {
   readonly #datagram: boolean;
-  #name: string;
 
   private constructor(setup: PacketSetup) {
+    assertOpened(setup, 'PacketSocket', 'PacketSocket.open() or PacketSocket.fromFd()');
     super(setup);
-    this.#name = setup.name;
-    this.#index = setup.index;
     this.#datagram = setup.datagram;
   }
 
@@ -75,21 +71,13 @@ export class PacketSocket extends MessageSocket {
       (handle, netns) => {
         const index = handle.control('sll_ifindex', 0);
         const name = index === 0 ? '' : interfaceNameOf(handle, 'SIOCGIFNAME');
-        if (index !== 0) watchLink(handle, index, name);
         const datagram = handle.control('SO_TYPE', 0) === SOCK_DGRAM;
         const config = socketConfig(optionReader({}));
-        return new PacketSocket(setupOf(handle, netns, name, index, datagram, config, Offload.of(handle)));
+        return new PacketSocket(
+          setupOf(handle, netns, name, index, datagram, config, OffloadState.of(handle)),
+        );
       },
     );
-  }
-
-  get name(): string {
-    this.rememberName();
-    return this.#name;
-  }
-
-  get index(): number {
-    return this.#index;
   }
 
   /** 'raw': frames with their link header; 'dgram': packets without it. */
@@ -97,63 +85,19 @@ export class PacketSocket extends MessageSocket {
     return this.#datagram ? 'dgram' : 'raw';
   }
 
-  /**
-   * As MessageSocket.sendmsg(); a 'dgram' socket can be told where to send the packet, as `options.address` and `options.protocol`.
-   *
-   * @throws also SystemError ENETDOWN (the interface is down), EMSGSIZE (longer than the interface's mtu), EINVAL (a 'dgram' socket without a
-   * destination, on a link that has addresses), ENOBUFS (the interface's queue is full).
-   */
-  override sendmsg(data: PacketData, flags = 0, options?: PacketSendOptions): number {
-    if (options === undefined || optionsObject('options', options).offload !== undefined) {
-      return super.sendmsg(data, flags, options);
-    }
-    const views = packetViews('data', data);
-    flagBits('flags', flags);
-    const { address, protocol } = this.#destination(options);
-    return this.sendOne(flags, (timeout) =>
-      this.handle.sendTo(single(views), flags, timeout, address, protocol),
-    );
-  }
-
-  override recvmsg(data: PacketData, flags = 0): ReceivedMessage & LinkLayerInfo {
-    // Of a packet socket each info is a PacketInfo.
-    return super.recvmsg(data, flags) as ReceivedMessage & LinkLayerInfo;
-  }
-
   /** Bytes that the kernel has for packets that wait to be received, bookkeeping included (SO_RCVBUF). */
-  getReceiveBufferSize(): number {
-    return check(this.handle.control('SO_RCVBUF', 0), 'getsockopt', { interface: this.#name });
+  getRecvBufferSize(): number {
+    return this.#control('SO_RCVBUF');
   }
 
   /** Bytes that the kernel has for packets that wait to be sent, bookkeeping included (SO_SNDBUF). */
   getSendBufferSize(): number {
-    return check(this.handle.control('SO_SNDBUF', 0), 'getsockopt', { interface: this.#name });
+    return this.#control('SO_SNDBUF');
   }
 
-  protected override rememberName(): void {
-    if (this.closed || this.#index === 0) return;
-    const name = this.handle.name();
-    if (typeof name === 'string') this.#name = name;
-  }
-
-  protected override ioError(errno: number, syscall: string): Error {
-    if (errno !== EINVAL || !this.#datagram || !syscall.startsWith('send')) {
-      return super.ioError(errno, syscall);
-    }
-    const hint = "a packet of type 'dgram' needs a destination on this link";
-    return systemError(errno, syscall, { interface: this.#name, hint });
-  }
-
-  #destination(options: PacketSendOptions): NativeDestination {
-    if (!this.#datagram) {
-      throw invalidArgValue(
-        'options.address',
-        "given only with type 'dgram': a frame has it in its header",
-        options.address,
-      );
-    }
-    const { offload: _, ...destination } = options;
-    return packetDestination('options', destination);
+  #control(request: string): number {
+    const { handle, errorContext } = internalsOf(this);
+    return check(handle.control(request, 0), 'getsockopt', errorContext);
   }
 
   static #openHere(config: PacketConfig, netns: Netns | undefined): PacketSocket {
@@ -163,11 +107,10 @@ export class PacketSocket extends MessageSocket {
       interface: name,
     }));
     try {
-      watchLink(handle, index, name);
       const offload =
         config.offload === 'none'
-          ? Offload.none
-          : Offload.enable(handle, config.offload, false, 'PACKET_VNET_HDR', { interface: name });
+          ? OffloadState.none
+          : OffloadState.enable(handle, config.offload, false, 'PACKET_VNET_HDR', { interface: name });
       return new PacketSocket(setupOf(handle, netns, name, index, config.settings.datagram, config, offload));
     } catch (error) {
       handle.close();
@@ -183,10 +126,40 @@ function setupOf(
   index: number,
   datagram: boolean,
   { receiveTimeout, sendQueueLimit, signal }: SocketConfig,
-  offload: Offload,
+  offload: OffloadState,
 ): PacketSetup {
-  const common = { handle, netns, receiveTimeout, sendQueueLimit, signal, linkLayer: true, offload };
-  return { ...common, name, index, datagram };
+  return {
+    handle,
+    name,
+    index,
+    datagram,
+    place: currentPlace(),
+    release: netns && (() => netns.close()),
+    receiveTimeout,
+    sendQueueLimit,
+    signal,
+    metadata: META_LINK,
+    offload,
+    checkMeta: (meta) => checkPacketMeta(meta, datagram, offload),
+    hint: (errno, syscall, flags) => hint(errno, syscall, flags, datagram),
+    followMtu: offload.mode === 'split',
+  };
+}
+
+function checkPacketMeta({ kinds }: SendMeta, datagram: boolean, offload: OffloadState): void {
+  if ((kinds & META_DESTINATION) !== 0 && !datagram) throw noDestination('a frame has it in its header');
+  if ((kinds & META_OFFLOAD) !== 0 && offload.mode === 'none') throw noOffload();
+}
+
+function hint(errno: number, syscall: string, flags = 0, datagram: boolean): string | undefined {
+  if (errno !== EINVAL) return undefined;
+  if (!syscall.startsWith('send')) {
+    const batch = syscall === 'recvmmsg' ? 0 : MSG_PEEK | MSG_ERRQUEUE;
+    return unknownFlags(flags, MSG_DONTWAIT | MSG_TRUNC | batch);
+  }
+  const unknown = unknownFlags(flags, MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (unknown !== undefined) return unknown;
+  return datagram ? "a packet of type 'dgram' needs a destination on this link" : undefined;
 }
 
 const hints = new Map<string, string>([

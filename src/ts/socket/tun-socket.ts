@@ -1,11 +1,23 @@
 import { Link } from '../host/link';
-import type { Netns } from '../host/netns';
+import { currentPlace, type Netns } from '../host/netns';
 import { native, type SocketHandle } from '../native';
-import { Offload } from '../packet/offload';
+import { META_DESTINATION, type SendMeta } from '../packet/packet-meta';
+import { MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_TRUNC } from '../support/constants';
 import { check, invalidArgValue } from '../support/errors';
+import { EINVAL, unknownFlags } from '../support/io-errors';
 import { integer } from '../support/options';
-import { MessageSocket, type MessageSocketSetup } from './message-socket';
-import { adopted, inNamespace, interfaceNameOf, opened, openWhere, watchLink } from './opening';
+import { internalsOf, MessageSocket, type MessageSocketSetup } from './message-socket';
+import { OffloadState } from './offload-state';
+import {
+  adopted,
+  assertOpened,
+  inNamespace,
+  interfaceNameOf,
+  noDestination,
+  noOffload,
+  opened,
+  openWhere,
+} from './opening';
 import { type TunConfig, type TunOptions, tunConfig } from './options/tun-socket-options';
 
 /** Flags of TUNSETIFF (include/uapi/linux/if_tun.h). */
@@ -14,6 +26,8 @@ const IFF_TAP = 0x0002;
 const IFF_NAPI = 0x0010;
 const IFF_NAPI_FRAGS = 0x0020;
 const IFF_MULTI_QUEUE = 0x0100;
+const IFF_ATTACH_QUEUE = 0x0200;
+const IFF_DETACH_QUEUE = 0x0400;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
 const IFF_TUN_EXCL = 0x8000;
@@ -22,7 +36,6 @@ const IFF_TUN_EXCL = 0x8000;
 type Undo = (() => void)[];
 
 interface TunSetup extends MessageSocketSetup {
-  name: string;
   link: Link;
 }
 
@@ -32,11 +45,10 @@ interface TunSetup extends MessageSocketSetup {
  */
 export class TunSocket extends MessageSocket {
   readonly #link: Link;
-  #name: string;
 
   private constructor(setup: TunSetup) {
+    assertOpened(setup, 'TunSocket', 'TunSocket.open() or TunSocket.fromFd()');
     super(setup);
-    this.#name = setup.name;
     this.#link = setup.link;
   }
 
@@ -76,19 +88,9 @@ export class TunSocket extends MessageSocket {
       (handle, netns) => {
         const name = interfaceNameOf(handle, 'TUNGETIFF');
         const link = Link.get(name);
-        watchLink(handle, link.index, name);
-        return new TunSocket({ ...setupOf(tunConfig({}), handle, netns, Offload.of(handle)), name, link });
+        return new TunSocket(setupOf(tunConfig({}), handle, netns, OffloadState.of(handle), name, link));
       },
     );
-  }
-
-  get name(): string {
-    this.rememberName();
-    return this.#name;
-  }
-
-  get index(): number {
-    return this.#link.index;
   }
 
   /** The interface, for its addresses, routes and counters: `tun.link.counters().txDropped` is what overflowed. */
@@ -109,7 +111,7 @@ export class TunSocket extends MessageSocket {
    */
   setSendBufferSize(size: number): void {
     this.#control('TUNSETSNDBUF', integer('size', size, 1, 0x7fffffff));
-    this.roomChanged();
+    internalsOf(this).roomChanged();
   }
 
   /** Whether the device stays when its last socket is closed (TUNSETPERSIST). */
@@ -127,26 +129,17 @@ export class TunSocket extends MessageSocket {
    * until attachQueue() (TUNSETQUEUE). Sending on it still works.
    */
   detachQueue(): void {
-    this.#check(this.handle.setQueue(false), 'TUNSETQUEUE');
+    this.#control('TUNSETQUEUE', IFF_DETACH_QUEUE);
   }
 
   /** Puts this queue back into service. */
   attachQueue(): void {
-    this.#check(this.handle.setQueue(true), 'TUNSETQUEUE');
-  }
-
-  protected override rememberName(): void {
-    if (this.closed) return;
-    const name = this.handle.name();
-    if (typeof name === 'string') this.#name = name;
+    this.#control('TUNSETQUEUE', IFF_ATTACH_QUEUE);
   }
 
   #control(request: string, value: number): number {
-    return this.#check(this.handle.control(request, value), request);
-  }
-
-  #check(result: number, request: string): number {
-    return check(result, request, { interface: this.#name });
+    const { handle, errorContext } = internalsOf(this);
+    return check(handle.control(request, value), request, errorContext);
   }
 
   static #openHere(config: TunConfig, netns: Netns | undefined): TunSocket {
@@ -163,10 +156,10 @@ export class TunSocket extends MessageSocket {
       configure(handle, link, config, undo);
       // Last, since some kernels take it only when the link is up.
       const shared = config.multiQueue && (link.tun?.queues ?? 1) > 1;
-      const offload = Offload.enable(handle, config.offload, shared, 'TUNSETOFFLOAD', { interface: name });
-      // From here on: what was done to the link until now is no news.
-      watchLink(handle, link.index, name);
-      return new TunSocket({ ...setupOf(config, handle, netns, offload), name, link });
+      const offload = OffloadState.enable(handle, config.offload, shared, 'TUNSETOFFLOAD', {
+        interface: name,
+      });
+      return new TunSocket(setupOf(config, handle, netns, offload, name, link));
     } catch (error) {
       for (const step of undo.reverse()) {
         try {
@@ -184,17 +177,40 @@ function setupOf(
   config: TunConfig,
   handle: SocketHandle,
   netns: Netns | undefined,
-  offload: Offload,
-): MessageSocketSetup {
+  offload: OffloadState,
+  name: string,
+  link: Link,
+): TunSetup {
   return {
     handle,
-    netns,
+    name,
+    index: link.index,
+    link,
+    place: currentPlace(),
+    release: netns && (() => netns.close()),
     receiveTimeout: config.receiveTimeout,
     sendQueueLimit: config.sendQueueLimit,
     signal: config.signal,
-    linkLayer: false,
+    metadata: 0,
     offload,
+    checkMeta: (meta) => checkTunMeta(meta, offload),
+    hint,
   };
+}
+
+function checkTunMeta({ kinds }: SendMeta, offload: OffloadState): void {
+  if ((kinds & META_DESTINATION) !== 0)
+    throw noDestination('a packet of a tun device has it in its own header');
+  if (offload.mode === 'none') throw noOffload();
+}
+
+function hint(errno: number, syscall: string, flags: number | undefined): string | undefined {
+  if (errno !== EINVAL) return undefined;
+  if (!syscall.startsWith('send')) return unknownFlags(flags ?? 0, MSG_DONTWAIT | MSG_TRUNC | MSG_ERRQUEUE);
+  return (
+    unknownFlags(flags ?? 0, MSG_DONTWAIT | MSG_NOSIGNAL) ??
+    "an IP packet starts with 0x4_ (IPv4) or 0x6_ (IPv6) and is not empty; Ethernet frames need mode: 'tap'"
+  );
 }
 
 function attachFlags(config: TunConfig): number {
@@ -232,7 +248,7 @@ const openHints = new Map<string, string>([
 
 /** A second queue's wish for packet info or a virtio header is ignored by the kernel: the first queue has decided. */
 function checkSharedFraming(handle: SocketHandle, link: Link, config: TunConfig): void {
-  const has = handle.virtioHeader !== 0;
+  const has = handle.virtioHeader() !== 0;
   if (has !== (config.offload !== 'none')) {
     throw invalidArgValue(
       'options.offload',

@@ -1,8 +1,11 @@
+import * as constants from './constants';
 import { systemError } from './errors';
 
 /** Native results that sockets act on (errno(3), negative). */
 export const EIO = -5;
+export const ENXIO = -6;
 export const EAGAIN = -11;
+export const ENOMEM = -12;
 export const EINVAL = -22;
 export const EBADFD = -77;
 export const EMSGSIZE = -90;
@@ -22,14 +25,25 @@ const hints = new Map<number, string>([
     EOPNOTSUPP,
     "the packet is to be cut or lacks its checksum (info.offload), and this socket has no virtio headers: open it with offload 'raw' or 'split'",
   ],
-  [ENETDOWN, 'the interface was brought down; the socket goes on when it is up again'],
+  [ENETDOWN, 'the interface is down: bring it up with Link.get(name).up(); the socket goes on then'],
   [
     ENOBUFS,
     'the send queue is full, or the interface drops what it has no room for: wait for callbacks before sending more, or raise sendQueueLimit or the txQueueLength of the interface',
   ],
 ]);
 
-/** The error of a packet operation on interface `name`. */
-export function ioError(errno: number, syscall: string, name: string): Error {
-  return systemError(errno, syscall, { interface: name, hint: hints.get(errno) });
+/** The error of a packet operation on interface `name`; `hint` where it is another than for all sockets. */
+export function ioError(errno: number, syscall: string, name: string, hint?: string): Error {
+  return systemError(errno, syscall, { interface: name, hint: hint ?? hints.get(errno) });
+}
+
+/** Says which of `flags` a call doesn't take; `undefined` where it takes all of them. */
+export function unknownFlags(flags: number, known: number): string | undefined {
+  const unknown = flags & ~known;
+  if (unknown === 0) return undefined;
+  const names = Object.entries(constants)
+    .filter(([name, value]) => name.startsWith('MSG_') && (unknown & (value as number)) !== 0)
+    .map(([name]) => name);
+  const named = names.length > 0 ? names.join(', ') : `0x${unknown.toString(16)}`;
+  return `${named} is not a flag of this call`;
 }

@@ -86,12 +86,6 @@ export interface PacketOffload {
   innerNetworkOffset: number;
 }
 
-/** What sendmsg() and send() can be told beside the packet. */
-export interface SendOptions {
-  /** What is still to be done to the packet, on a socket with `offload`. What is left out is 0 or false. Default: nothing. */
-  offload?: Partial<PacketOffload> | undefined;
-}
-
 /**
  * What is known of a received packet beside its bytes: of one shape for each class of socket. What the link layer knows
  * comes with packet sockets only; a tun device has no such layer.
@@ -117,6 +111,9 @@ export interface MessageInfo extends Partial<LinkLayerInfo> {
 
 /** What recvmsg() returns. */
 export type ReceivedMessage = MessageInfo;
+
+/** What is known of a packet that a packet socket received. */
+export type PacketInfo = MessageInfo & LinkLayerInfo;
 
 /** Counters of one direction. */
 export interface DirectionStats {
@@ -155,8 +152,16 @@ export interface PacketDestination {
   protocol?: number | undefined;
 }
 
-/** What sendmsg() of a packet socket can be told beside the packet: a 'raw' socket `offload`, a 'dgram' socket where it goes. */
-export interface PacketSendOptions extends SendOptions, Partial<PacketDestination> {}
+/**
+ * What send calls and push() can be told beside the packet. The destination of a 'dgram' socket's packet is `to`, or its fields stand here
+ * themselves.
+ */
+export interface PacketSendOptions extends Partial<PacketDestination> {
+  /** What is still to be done to the packet, on a socket with `offload`. What is left out is 0 or false. Default: nothing. */
+  offload?: Partial<PacketOffload> | undefined;
+  /** Where the packet goes. Of 'dgram' sockets. */
+  to?: PacketDestination | undefined;
+}
 
 /** What stats() returns: counters since the socket was opened. */
 export interface SocketStats {

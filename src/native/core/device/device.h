@@ -1,7 +1,9 @@
 #pragma once
 
+#include <memory>
 #include <string>
 
+#include "core/io/packet_io.h"
 #include "core/offload/packet_view.h"
 #include "core/sys/sys_result.h"
 
@@ -21,7 +23,7 @@ class Device {
   [[nodiscard]] virtual int fd() const = 0;
 
   /// Makes a request that takes or gives an int, by its name ("TUNSETPERSIST", "SO_RCVBUF"). Returns 0, or
-  /// for one that gets a value that value; -EINVAL for a name that is none.
+  /// for one that gets a value that value; -ENOENT for a name that is none.
   virtual SysResult Control(const std::string& request, int value) = 0;
 
   /// The interface's name, which another program can change; a negative errno when the interface is gone.
@@ -35,8 +37,19 @@ class Device {
   /// same device, and the size of the header is theirs too. An io must be made anew after it.
   virtual SysResult SetOffload(uint32_t wanted, bool shared) = 0;
 
+  /// Bytes of virtio header before each packet of the descriptor; 0 for none.
+  [[nodiscard]] virtual size_t virtio_header() const = 0;
+
   /// What packets start with; -EOPNOTSUPP for a link header that tunsock can't look behind.
   virtual SysResult PacketFraming(Framing* framing) const = 0;
+
+  /// The longest IP packet that may be sent, in bytes, where the device itself cuts nothing and refuses
+  /// nothing; 0 where any length is right.
+  [[nodiscard]] virtual SysResult MaxIpPacket() const = 0;
+
+  /// What moves the packets of the descriptor, as the device is framed now; null without memory for it. The
+  /// device must outlive it.
+  [[nodiscard]] virtual std::unique_ptr<PacketIo> MakeIo() const = 0;
 
   /// Gives up the descriptor without closing it.
   virtual int Release() = 0;

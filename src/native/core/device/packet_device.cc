@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "core/offload/virtio_net_hdr.h"
@@ -173,7 +174,7 @@ SysResult PacketDevice::Control(const std::string& request, int /*value*/) {
   if (request == "SO_SNDBUF") return Get(fd(), SOL_SOCKET, SO_SNDBUF);
   if (request == "SO_TYPE") return Get(fd(), SOL_SOCKET, SO_TYPE);
   if (request == "sll_ifindex") return framing_.interface_index;
-  return -EINVAL;
+  return -ENOENT;
 }
 
 SysResult PacketDevice::SetOffload(uint32_t wanted, bool /*shared*/) {
@@ -191,7 +192,11 @@ SysResult PacketDevice::Interface(unsigned long what, ifreq* request) const {
   return result < 0 ? result : CallOnce([&] { return ::ioctl(fd(), what, request); });
 }
 
-SysResult PacketDevice::Mtu() const {
+std::unique_ptr<PacketIo> PacketDevice::MakeIo() const {
+  return std::unique_ptr<PacketIo>(new (std::nothrow) SocketIo(fd(), framing_));
+}
+
+SysResult PacketDevice::MaxIpPacket() const {
   ifreq request;
   const SysResult result = Interface(SIOCGIFMTU, &request);
   return result < 0 ? result : request.ifr_mtu;

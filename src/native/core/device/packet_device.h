@@ -50,11 +50,11 @@ class PacketDevice final : public Device {
   int Release() override { return fd_.release(); }
   /// PACKET_VNET_HDR: on where anything is wanted. What comes in is as the interface has it.
   SysResult SetOffload(uint32_t wanted, bool shared) override;
+  [[nodiscard]] size_t virtio_header() const override { return framing_.virtio_header; }
   SysResult PacketFraming(Framing* framing) const override;
-  /// Of the interface, in bytes.
-  [[nodiscard]] SysResult Mtu() const;
-
-  [[nodiscard]] const SocketFraming& framing() const { return framing_; }
+  /// The mtu of the interface.
+  [[nodiscard]] SysResult MaxIpPacket() const override;
+  [[nodiscard]] std::unique_ptr<PacketIo> MakeIo() const override;
 
  private:
   Failure Configure(const PacketOptions& options) const;

@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 
 #include <cstring>
+#include <new>
 
 #include "core/offload/virtio_net_hdr.h"
 
@@ -125,6 +126,11 @@ Failure TunDevice::ReadFraming(bool packet_info) {
 }
 
 SysResult TunDevice::Control(const std::string& request, int value) {
+  if (request == "TUNSETQUEUE") {
+    ifreq queue{};
+    queue.ifr_flags = static_cast<short>(value);
+    return CallOnce([&] { return ::ioctl(fd(), TUNSETQUEUE, &queue); });
+  }
   for (const ControlRequest& known : kControlRequests) {
     if (request != known.name) continue;
     if (known.argument == Argument::kValue) {
@@ -133,7 +139,7 @@ SysResult TunDevice::Control(const std::string& request, int value) {
     const SysResult result = CallOnce([&] { return ::ioctl(fd(), known.number, &value); });
     return result >= 0 && known.argument == Argument::kGetPointer ? value : result;
   }
-  return -EINVAL;
+  return -ENOENT;
 }
 
 SysResult TunDevice::SetHeaderSize(size_t bytes) {
@@ -174,10 +180,8 @@ SysResult TunDevice::PacketFraming(Framing* framing) const {
   return 0;
 }
 
-SysResult TunDevice::SetQueue(bool attached) {
-  ifreq request{};
-  request.ifr_flags = static_cast<short>(attached ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE);
-  return CallOnce([&] { return ::ioctl(fd(), TUNSETQUEUE, &request); });
+std::unique_ptr<PacketIo> TunDevice::MakeIo() const {
+  return std::unique_ptr<PacketIo>(new (std::nothrow) TunIo(fd(), framing_));
 }
 
 SysResult TunDevice::Name(std::string* name) const {

@@ -26,15 +26,16 @@ class TunDevice final : public Device {
   /// it fails. `packet_info` is what rtnetlink says (IFLA_TUN_PI).
   static Failure Adopt(int fd, bool packet_info, TunDevice* device);
 
-  /// One of the ioctls that take or give an int, by its name ("TUNSETPERSIST").
+  /// One of the ioctls that take or give an int, by its name ("TUNSETPERSIST"); TUNSETQUEUE takes
+  /// IFF_DETACH_QUEUE or IFF_ATTACH_QUEUE.
   SysResult Control(const std::string& request, int value) override;
-
-  /// Detaches this queue, or attaches it again (IFF_DETACH_QUEUE, IFF_ATTACH_QUEUE).
-  SysResult SetQueue(bool attached);
 
   /// TUNSETOFFLOAD, and TUNSETVNETHDRSZ on a device with IFF_VNET_HDR.
   SysResult SetOffload(uint32_t wanted, bool shared) override;
+  [[nodiscard]] size_t virtio_header() const override { return framing_.virtio_header; }
   SysResult PacketFraming(Framing* framing) const override;
+  [[nodiscard]] SysResult MaxIpPacket() const override { return 0; }
+  [[nodiscard]] std::unique_ptr<PacketIo> MakeIo() const override;
 
   /// -EBADFD when the device is gone.
   SysResult Name(std::string* name) const override;
@@ -43,11 +44,7 @@ class TunDevice final : public Device {
   [[nodiscard]] SysResult NetworkNamespace() const override;
 
   [[nodiscard]] int fd() const override { return fd_.get(); }
-  [[nodiscard]] const TunFraming& framing() const { return framing_; }
-
   int Release() override { return fd_.release(); }
-  /// Closes the descriptor, and with it a device that is not persistent.
-  void Close() { fd_.reset(); }
 
  private:
   Failure ReadFraming(bool packet_info);

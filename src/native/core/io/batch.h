@@ -12,7 +12,8 @@ namespace tunsock {
 /// The largest virtio header: struct virtio_net_hdr_v1_hash_tunnel (Linux 6.17).
 constexpr size_t kMaxVirtioHeader = 24;
 
-/// What the kernel says of a packet beside its bytes. 64 bytes, laid out for src/ts/socket/packet-info.ts.
+/// What is said of a packet beside its bytes: by the kernel of one that was received, by the sender of one
+/// that is to be sent. 64 bytes, laid out for src/ts/packet/packet-meta.ts.
 struct PacketMeta {
   /// virtio_net_hdr of an offload socket, as the kernel has it (native endian unless TUNSETVNETLE says
   /// otherwise).
@@ -30,9 +31,12 @@ struct PacketMeta {
   /// SO_TIMESTAMPNS: seconds and nanoseconds; 0 where none was asked for.
   uint64_t timestamp_seconds;
   uint32_t timestamp_nanoseconds;
-  uint32_t reserved;
+  /// Of a packet to send on a socket without link headers: 1 where it goes to `address` rather than to where
+  /// the socket's packets go, and the EtherType that it goes as; 0 is the socket's, or the packet's own.
+  uint16_t has_destination;
+  uint16_t destination_protocol;
 };
-static_assert(sizeof(PacketMeta) == 64, "packet-info.ts knows this layout");
+static_assert(sizeof(PacketMeta) == 64, "packet-meta.ts knows this layout");
 
 /// Whether the header says more than that the packet is whole: it is cut, or lacks its checksum. (flags but
 /// for VIRTIO_NET_HDR_F_DATA_VALID, gso_type.)
@@ -70,6 +74,8 @@ struct Batch {
   uint32_t packet_size = 0;
   /// For sending: whether the packets' virtio headers mean anything. Otherwise each packet is whole.
   bool has_headers = false;
+  /// For sending: whether `has_destination` means anything. Otherwise all go where the socket's packets go.
+  bool has_destinations = false;
 
   static constexpr size_t kColumns = 5;
   static constexpr size_t kBytesForEach = kColumns * sizeof(uint32_t) + sizeof(PacketMeta);
@@ -132,17 +138,25 @@ class Headroom {
   uint8_t saved_[kMaxVirtioHeader];
 };
 
+/// What a batch is told of an error that was met behind `count` packets: their number, and the error goes
+/// into `behind`, since it may not show twice. One that was met at once is the result.
+inline SysResult EndOfBatch(uint32_t count, SysResult error, SysResult* behind) {
+  if (count == 0) return error;
+  if (error != -EAGAIN) *behind = error;
+  return count;
+}
+
 /// Receives packets one by one with `receive(slot, room, index)`, which returns a true length or a negative
 /// errno, until the batch or its slab is full or there is an error. Bounded by the batch's capacity.
 template <typename ReceiveOne>
-SysResult FillBatch(const Batch& batch, ReceiveOne receive) {
+SysResult FillBatch(const Batch& batch, SysResult* behind, ReceiveOne receive) {
   uint32_t count = 0;
   for (; count < batch.capacity; ++count) {
     const size_t offset = batch.SlotOffset(count);
     if (batch.slab_bytes < offset + kBatchTail) break;
     const size_t room = batch.slab_bytes - offset;
     const SysResult result = receive(batch.slab + offset, room, count);
-    if (result < 0) return count != 0 ? count : result;
+    if (result < 0) return EndOfBatch(count, result, behind);
     const auto size = static_cast<size_t>(result);
     const size_t length = std::min({size, room, batch.SlotLength()});
     batch.offsets[count] = static_cast<uint32_t>(offset);

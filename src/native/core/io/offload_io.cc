@@ -9,7 +9,6 @@
 namespace tunsock {
 namespace {
 
-constexpr int kReceiveFlags = MSG_DONTWAIT | MSG_TRUNC;
 /// TP_STATUS_CSUMNOTREADY and TP_STATUS_GSO_TCP of linux/if_packet.h.
 constexpr uint32_t kUnfinished = 0x8 | 0x100;
 
@@ -46,18 +45,16 @@ void MoveSentFirst(const Batch& batch, uint32_t start, uint32_t count, const boo
 
 }  // namespace
 
-OffloadIo::OffloadIo(std::unique_ptr<PacketIo> inner, const OffloadOptions& options)
-    : inner_(std::move(inner)),
-      options_(options),
-      memory_(kIncomingBytes / sizeof(uint64_t)),
-      table_(options.merge) {
+OffloadIo::OffloadIo(std::unique_ptr<PacketIo> inner, const GroOptions& merge)
+    : inner_(std::move(inner)), memory_(kIncomingBytes / sizeof(uint64_t)), table_(merge) {
   incoming_.Map(reinterpret_cast<uint8_t*>(memory_.data()), memory_.size() * sizeof(uint64_t), 1, 0);
 }
 
 SysResult OffloadIo::Refill() {
   if (!splitter_.done()) return 0;
   for (int drops = 0; drops < kMaxDrops; ++drops) {
-    const SysResult result = inner_->ReceiveBatch(incoming_, MSG_DONTWAIT);
+    SysResult behind = 0;  // a batch of one packet has nothing behind it
+    const SysResult result = inner_->ReceiveBatch(incoming_, MSG_DONTWAIT, &behind);
     if (result < 0) return result;
     uint8_t* packet = incoming_.slab + incoming_.offsets[0];
     const VirtioNetHdr header = VirtioNetHdr::Decode(incoming_.meta[0].virtio_header);
@@ -65,7 +62,7 @@ SysResult OffloadIo::Refill() {
     // only.
     std::fill_n(incoming_.meta[0].virtio_header, kMaxVirtioHeader, uint8_t{0});
     incoming_.meta[0].status &= ~kUnfinished;
-    if (splitter_.Begin(packet, incoming_.lengths[0], header, options_.merge.framing) == 0) {
+    if (splitter_.Begin(packet, incoming_.lengths[0], header, table_.options().framing) == 0) {
       if (splitter_.remaining() > 1) offload_stats_.received += 1;
       return 1;
     }
@@ -76,13 +73,11 @@ SysResult OffloadIo::Refill() {
 
 SysResult OffloadIo::Receive(const iovec* views, int count, int flags, PacketDetails* details) {
   const bool peek = (flags & MSG_PEEK) != 0;
-  const int known = kReceiveFlags | (options_.socket_semantics ? MSG_PEEK : 0);
-  // The error queue, and what is refused.
-  if ((flags & ~known) != 0 || count > kMaxViews) return inner_->Receive(views, count, flags, details);
-  if (kept_error_ != 0) return std::exchange(kept_error_, 0);
+  if (!rules().ForPacket(flags) || count > kMaxViews) return inner_->Receive(views, count, flags, details);
   const size_t room = TotalLength(views, count);
   *details = {};
-  if (room == 0 && !options_.socket_semantics) return 0;
+  const SysResult before = rules().BeforePacket(room);
+  if (before <= 0) return before;
   const SysResult refilled = Refill();
   if (refilled < 0) return Count(&stats_.received, refilled);
 
@@ -97,18 +92,14 @@ SysResult OffloadIo::Receive(const iovec* views, int count, int flags, PacketDet
     Count(&stats_.received, static_cast<SysResult>(size));
     if (details->flags != 0) stats_.received.truncated += 1;
   }
-  return (flags & MSG_TRUNC) != 0 ? details->size : details->copied;
+  return ReceivedBytes(*details, flags);
 }
 
-SysResult OffloadIo::ReceiveBatch(const Batch& batch, int flags) {
-  if ((flags & ~kReceiveFlags) != 0) return -EINVAL;
-  if (kept_error_ != 0) return std::exchange(kept_error_, 0);
-  return FillBatch(batch, [&](uint8_t* slot, size_t room, uint32_t index) -> SysResult {
+SysResult OffloadIo::ReceiveBatch(const Batch& batch, int flags, SysResult* behind) {
+  if (!ReceiveRules::ForBatch(flags)) return -EINVAL;
+  return FillBatch(batch, behind, [&](uint8_t* slot, size_t room, uint32_t index) -> SysResult {
     const SysResult refilled = Refill();
-    if (refilled < 0) {
-      if (refilled != -EAGAIN && index != 0) kept_error_ = refilled;
-      return Count(&stats_.received, refilled);
-    }
+    if (refilled < 0) return Count(&stats_.received, refilled);
     // A superpacket that does not fit any more is left for the next batch.
     if (refilled > 0 && index != 0 && splitter_.remaining() > batch.capacity - index) return -EAGAIN;
     const size_t kept = std::min(room, batch.SlotLength());
@@ -219,6 +210,12 @@ void OffloadIo::StopMerging(const VirtioNetHdr& header) {
       merge.uso = false;
       offload_stats_.refused |= OffloadStats::kUso;
   }
+  table_.SetOptions(merge);
+}
+
+void OffloadIo::SetMtu(size_t bytes) {
+  GroOptions merge = table_.options();
+  merge.max_ip_packet = bytes;
   table_.SetOptions(merge);
 }
 

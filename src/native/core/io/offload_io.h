@@ -10,13 +10,6 @@
 
 namespace tunsock {
 
-/// What OffloadIo must know of the io that it wraps.
-struct OffloadOptions {
-  GroOptions merge;
-  /// As a packet socket has it: MSG_PEEK is allowed, and a receive into 0 bytes takes a packet.
-  bool socket_semantics = false;
-};
-
 /// Packets no longer than the MTU, with finished checksums, over an io whose packets have virtio headers:
 /// superpackets are cut on receive, and made of runs of one flow when a batch is sent.
 ///
@@ -29,15 +22,20 @@ struct OffloadOptions {
 /// superpacket whose packets it takes one by one, superpackets of that kind are not made again (refused()).
 class OffloadIo final : public PacketIo {
  public:
-  OffloadIo(std::unique_ptr<PacketIo> inner, const OffloadOptions& options);
+  OffloadIo(std::unique_ptr<PacketIo> inner, const GroOptions& merge);
 
   SysResult Receive(const iovec* views, int count, int flags, PacketDetails* details) override;
   SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) override;
-  SysResult ReceiveBatch(const Batch& batch, int flags) override;
+  SysResult ReceiveBatch(const Batch& batch, int flags, SysResult* behind) override;
   /// The columns of `batch` are put in another order when this stops early: the packets that were sent come
   /// first, each part in its order, so that `start` and the result say what is left as ever.
   SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) override;
+  [[nodiscard]] ReceiveRules rules() const override { return inner_->rules(); }
+  [[nodiscard]] PollTarget Target(short wanted) const override { return inner_->Target(wanted); }
+  bool Arm(short wanted) override { return PacketIo::Arm(wanted) || inner_->Arm(wanted); }
+  short Acknowledge(short ready) override { return inner_->Acknowledge(ready); }
   SysResult PendingError() override { return inner_->PendingError(); }
+  void SetMtu(size_t bytes) override;
   [[nodiscard]] size_t Held() const override { return splitter_.remaining(); }
   [[nodiscard]] const IoStats& stats() override;
   [[nodiscard]] const OffloadStats* offload_stats() const override { return &offload_stats_; }
@@ -62,13 +60,11 @@ class OffloadIo final : public PacketIo {
   void StopMerging(const VirtioNetHdr& header);
 
   std::unique_ptr<PacketIo> inner_;
-  OffloadOptions options_;
   OffloadStats offload_stats_;
   std::vector<uint64_t> memory_;  // of incoming_; words, so that the metadata is aligned
   Batch incoming_;                // one packet
   GsoSplitter splitter_;
   GroTable table_;
-  SysResult kept_error_ = 0;  // met behind packets of a batch
 };
 
 }  // namespace tunsock

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <poll.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 #include <cstdint>
 
 #include "core/io/batch.h"
+#include "core/io/receive_rules.h"
 #include "core/sys/sys_result.h"
 
 namespace tunsock {
@@ -63,6 +65,12 @@ struct OffloadStats {
   uint32_t refused = 0;   // kinds that the kernel refused, and that are not made any more
 };
 
+/// A descriptor, and the poll(2) events of it that are waited for. It stays the same for the life of an io.
+struct PollTarget {
+  int fd = -1;
+  short events = 0;
+};
+
 /// Moves packets through one descriptor, one packet a message, and never blocks: what would block returns
 /// -EAGAIN. Does not own the descriptor. Errors are negative errnos. `flags` are those of sendmsg(2) and
 /// recvmsg(2).
@@ -81,18 +89,35 @@ class PacketIo {
   virtual SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) = 0;
 
   /// Fills `batch` from empty with what is queued. Returns the number of packets, or the error when there is
-  /// not one: an error behind a packet shows again at the next call.
-  virtual SysResult ReceiveBatch(const Batch& batch, int flags) = 0;
+  /// not one. An error that was met behind packets goes into `behind`, which is otherwise left as it is.
+  virtual SysResult ReceiveBatch(const Batch& batch, int flags, SysResult* behind) = 0;
 
   /// Sends packets `start` to `end` - 1 of `batch`. Returns how many were sent, or the error when it is not
   /// one.
   virtual SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) = 0;
 
+  /// How its receive calls differ from others'.
+  [[nodiscard]] virtual ReceiveRules rules() const = 0;
+
   /// Packets that were taken from the descriptor and wait for a receive call. poll(2) does not see them.
   [[nodiscard]] virtual size_t Held() const { return 0; }
 
-  /// The error behind a POLLERR, as a negative errno; 0 where there is none (any more).
+  /// What to poll for `wanted` (POLLIN: packets, POLLOUT: room to send).
+  [[nodiscard]] virtual PollTarget Target(short wanted) const = 0;
+
+  /// To be called before going to sleep for `wanted`: from here on the target shows it. True where it would
+  /// be slept over: there are packets, or there is room, already.
+  virtual bool Arm(short wanted) { return (wanted & POLLIN) != 0 && Held() != 0; }
+
+  /// To be called when the target was ready with `ready`; returns which of POLLIN and POLLOUT may have come.
+  virtual short Acknowledge(short ready) { return ready; }
+
+  /// The error behind a POLLERR, as a negative errno; 0 where there is none (any more), or where what showed
+  /// as one was taken out of the way.
   virtual SysResult PendingError() = 0;
+
+  /// The interface's mtu has changed: nothing longer is made of what is sent.
+  virtual void SetMtu(size_t /*bytes*/) {}
 
   [[nodiscard]] virtual const IoStats& stats() { return stats_; }
 

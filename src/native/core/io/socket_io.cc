@@ -18,6 +18,18 @@ constexpr int kSendFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
 /// Packets in one recvmmsg(2) or sendmmsg(2): what the headers of the latter need fits the stack.
 constexpr uint32_t kChunk = ReceiveHeaders::kPackets;
 
+/// Packets that no virtio header describes, and that one call leaves out.
+constexpr uint32_t kMaxDrops = 64;
+
+/// Where a packet goes that says so itself.
+Destination DestinationOf(const PacketMeta& meta) {
+  Destination destination;
+  destination.length = std::min<uint8_t>(meta.address_length, sizeof destination.address);
+  destination.protocol = meta.destination_protocol;
+  std::memcpy(destination.address, meta.address, sizeof destination.address);
+  return destination;
+}
+
 /// Takes what came with a packet but for its virtio header. Its name and control data are as the kernel left
 /// them.
 void ReadMeta(msghdr* header, PacketMeta* meta, uint32_t* protocol) {
@@ -82,22 +94,30 @@ SysResult SocketIo::Settle(SysResult result) {
 
 SysResult SocketIo::Receive(const iovec* views, int count, int flags, PacketDetails* details) {
   if (count > kMaxViews) return -EINVAL;
-  if (kept_error_ != 0) return std::exchange(kept_error_, 0);
-  SysResult size = ReceiveOne(views, count, flags, details);
-  // The kernel has dropped a packet that no virtio header can describe (virtio_net_hdr_from_skb()): of a
-  // tunnel, say.
-  const bool undescribed =
-      framing_.virtio_header != 0 && (flags & ~(MSG_DONTWAIT | MSG_TRUNC | MSG_PEEK)) == 0;
-  for (uint32_t dropped = 0; size == -EINVAL && undescribed && dropped < kChunk; ++dropped) {
-    stats_.received.dropped += 1;
-    size = ReceiveOne(views, count, flags, details);
-  }
+  const SysResult size = ReceiveDescribed(views, count, flags, details);
   const bool taken = size < 0 || (flags & MSG_PEEK) == 0;
   if (taken) Count(&stats_.received, size);
   if (size < 0) return size;
 
   if (taken && details->flags != 0) stats_.received.truncated += 1;
-  return (flags & MSG_TRUNC) != 0 ? details->size : details->copied;
+  return ReceivedBytes(*details, flags);
+}
+
+bool SocketIo::Undescribed(SysResult result, int flags) {
+  // virtio_net_hdr_from_skb() in include/linux/virtio_net.h: of a tunnel, say.
+  if (result != -EINVAL || framing_.virtio_header == 0 || !rules().ForPacket(flags)) return false;
+  stats_.received.dropped += 1;
+  return true;
+}
+
+/// A remote host decides how many there are in a row: so they end neither the socket nor, past a bound, this
+/// call, which then finds nothing. The poll shows what is behind them.
+SysResult SocketIo::ReceiveDescribed(const iovec* views, int count, int flags, PacketDetails* details) {
+  for (uint32_t drops = 0; drops < kMaxDrops; ++drops) {
+    const SysResult size = ReceiveOne(views, count, flags, details);
+    if (!Undescribed(size, flags)) return size;
+  }
+  return -EAGAIN;
 }
 
 /// One recvmsg(2): the packet's true length, and the rest in `details`.
@@ -163,20 +183,14 @@ SysResult SocketIo::ReceiveChunk(const Batch& batch, uint32_t start, uint32_t co
   return received;
 }
 
-SysResult SocketIo::ReceiveBatch(const Batch& batch, int flags) {
-  // With MSG_PEEK each packet would be the first one.
-  if ((flags & ~(MSG_DONTWAIT | MSG_TRUNC)) != 0) return -EINVAL;
-  if (kept_error_ != 0) return std::exchange(kept_error_, 0);
-  const auto keep = [&](SysResult result, uint32_t index) {
-    if (result < 0 && result != -EAGAIN && index != 0) kept_error_ = result;
-    return result;
-  };
+SysResult SocketIo::ReceiveBatch(const Batch& batch, int flags, SysResult* behind) {
+  if (!ReceiveRules::ForBatch(flags)) return -EINVAL;
   if (batch.packet_size == 0) {
     // No slot fits every packet, so they are received one by one into all the room that is left.
-    return FillBatch(batch, [&](uint8_t* slot, size_t room, uint32_t index) {
+    return FillBatch(batch, behind, [&](uint8_t* slot, size_t room, uint32_t index) {
       const iovec view{slot, room};
       PacketDetails details;
-      const SysResult size = keep(Receive(&view, 1, MSG_TRUNC, &details), index);
+      const SysResult size = Receive(&view, 1, MSG_TRUNC, &details);
       if (size < 0) return size;
       batch.flags[index] = details.flags;
       batch.protocols[index] = details.protocol;
@@ -185,18 +199,15 @@ SysResult SocketIo::ReceiveBatch(const Batch& batch, int flags) {
     });
   }
   uint32_t total = 0;
-  uint32_t dropped = 0;
+  uint32_t drops = 0;
   while (total < batch.capacity) {
     const uint32_t wanted = std::min(kChunk, batch.capacity - total);
     const SysResult received = ReceiveChunk(batch, total, wanted);
-    if (received == -EINVAL && framing_.virtio_header != 0 && dropped++ < kChunk) {
-      stats_.received.dropped += 1;
+    if (Undescribed(received, flags)) {
+      if (++drops == kMaxDrops) return EndOfBatch(total, -EAGAIN, behind);
       continue;
     }
-    if (received < 0) {
-      keep(received, total);
-      return total != 0 ? total : received;
-    }
+    if (received < 0) return EndOfBatch(total, received, behind);
     total += static_cast<uint32_t>(received);
     if (received < wanted) break;
   }
@@ -229,21 +240,17 @@ socklen_t SocketIo::AddressOf(const Destination& destination, const uint8_t* fir
 
 SysResult SocketIo::Send(const iovec* views, int count, int flags, const PacketMeta* meta) {
   if ((flags & ~kSendFlags) != 0 || count > kMaxViews) return -EINVAL;
-  return Count(&stats_.sent, SendOne(views, count, framing_.destination, meta));
+  return Count(&stats_.sent, SendOne(views, count, meta));
 }
 
-SysResult SocketIo::SendTo(const iovec* views, int count, int flags, const Destination& destination) {
-  if ((flags & ~kSendFlags) != 0 || count > kMaxViews) return -EINVAL;
-  return Count(&stats_.sent, SendOne(views, count, destination, nullptr));
-}
-
-SysResult SocketIo::SendOne(const iovec* views, int count, const Destination& destination,
-                            const PacketMeta* meta) {
+SysResult SocketIo::SendOne(const iovec* views, int count, const PacketMeta* meta) {
   const iovec* first =
       std::find_if(views, views + count, [](const iovec& view) { return view.iov_len != 0; });
   // The kernel pads nothing and takes an empty packet as one without a link header.
   if (first == views + count) return -EINVAL;
   if (framing_.virtio_header == 0 && meta != nullptr && NeedsOffload(*meta)) return -EOPNOTSUPP;
+  const Destination destination =
+      meta != nullptr && meta->has_destination != 0 ? DestinationOf(*meta) : framing_.destination;
   sockaddr_ll address;
   msghdr header{};
   header.msg_namelen =
@@ -280,7 +287,9 @@ SysResult SocketIo::SendChunk(const Batch& batch, uint32_t start, uint32_t end) 
     if (with_header) *view++ = HeaderView(meta, framing_.virtio_header);
     *view = {packet, batch.lengths[index]};
     msghdr& header = headers[count].msg_hdr;
-    header.msg_namelen = AddressOf(framing_.destination, packet, batch.lengths[index], &addresses[count]);
+    const bool own = batch.has_destinations && batch.meta[index].has_destination != 0;
+    header.msg_namelen = AddressOf(own ? DestinationOf(batch.meta[index]) : framing_.destination, packet,
+                                   batch.lengths[index], &addresses[count]);
     header.msg_name = header.msg_namelen != 0 ? &addresses[count] : nullptr;
     header.msg_iov = packets[count];
     header.msg_iovlen = with_header ? 2 : 1;
@@ -313,12 +322,8 @@ SysResult SocketIo::PendingError() {
   int error = 0;
   socklen_t length = sizeof error;
   const SysResult result = CallOnce([&] { return ::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &length); });
-  // Of a packet that no virtio header can describe, met behind others of a batch: it is gone, and nothing is
-  // wrong.
-  if (error == EINVAL && framing_.virtio_header != 0) {
-    stats_.received.dropped += 1;
-    return 0;
-  }
+  // Of a packet that was met behind others of a batch: it is gone, and nothing is wrong.
+  if (Undescribed(-error, 0)) return 0;
   return result < 0 || error == 0 ? result : Settle(-error);
 }
 

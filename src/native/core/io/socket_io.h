@@ -34,21 +34,23 @@ class SocketIo final : public PacketIo {
   SocketIo(int fd, SocketFraming framing) : fd_(fd), framing_(framing) {}
 
   SysResult Receive(const iovec* views, int count, int flags, PacketDetails* details) override;
-  /// Of `meta` the virtio header counts; the packet goes where the socket's own destination is.
   SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) override;
-  SysResult ReceiveBatch(const Batch& batch, int flags) override;
+  SysResult ReceiveBatch(const Batch& batch, int flags, SysResult* behind) override;
   SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) override;
+  [[nodiscard]] ReceiveRules rules() const override { return {true, true, false}; }
+  [[nodiscard]] PollTarget Target(short wanted) const override { return {fd_, wanted}; }
   /// SO_ERROR, which reading clears; -EBADFD when the interface is deleted.
   SysResult PendingError() override;
   /// Takes in the kernel's drop counter.
   [[nodiscard]] const IoStats& stats() override;
 
-  /// Send, to `destination`.
-  SysResult SendTo(const iovec* views, int count, int flags, const Destination& destination);
-
  private:
   SysResult ReceiveOne(const iovec* views, int count, int flags, PacketDetails* details);
-  SysResult SendOne(const iovec* views, int count, const Destination& destination, const PacketMeta* meta);
+  SysResult SendOne(const iovec* views, int count, const PacketMeta* meta);
+  /// One recvmsg(2) that leaves out packets which no virtio header describes.
+  SysResult ReceiveDescribed(const iovec* views, int count, int flags, PacketDetails* details);
+  /// Whether `result` is that of such a packet, which the kernel has dropped: then it is counted.
+  bool Undescribed(SysResult result, int flags);
   /// As many packets as recvmmsg(2) takes at once, into slots from `start` on.
   SysResult ReceiveChunk(const Batch& batch, uint32_t start, uint32_t count);
   SysResult SendChunk(const Batch& batch, uint32_t start, uint32_t end);
@@ -65,8 +67,6 @@ class SocketIo final : public PacketIo {
   std::unique_ptr<ReceiveHeaders> receive_headers_;
   /// The interface may be down, and so may be deleted too: nothing has gone in or out since it was.
   bool may_be_down_ = true;
-  /// An error that was met behind packets of a batch.
-  SysResult kept_error_ = 0;
 };
 
 }  // namespace tunsock

@@ -24,32 +24,6 @@ constexpr size_t kPacketInfoProtocolOffset = 2;
 /// kernel, never read, and so shared by all threads.
 uint8_t g_spill[kMaxPacket + 64];
 
-/// Copies the first bytes of scattered buffers; returns how many there were.
-size_t Peek(const iovec* views, int count, size_t available, uint8_t* out, size_t wanted) {
-  size_t copied = 0;
-  for (int i = 0; i < count && copied < wanted && copied < available; ++i) {
-    const size_t part = std::min({views[i].iov_len, wanted - copied, available - copied});
-    std::memcpy(out + copied, views[i].iov_base, part);
-    copied += part;
-  }
-  return copied;
-}
-
-/// Sets TUN_PKT_STRIP in the struct tun_pi that starts in `views`: the kernel sees the spill area and so
-/// doesn't.
-void MarkStripped(const iovec* views, int count) {
-  uint16_t flags = 0;
-  Peek(views, count, sizeof flags, reinterpret_cast<uint8_t*>(&flags), sizeof flags);
-  flags |= TUN_PKT_STRIP;
-  const auto* bytes = reinterpret_cast<const uint8_t*>(&flags);
-  size_t written = 0;
-  for (int i = 0; i < count && written < sizeof flags; ++i) {
-    const size_t part = std::min(views[i].iov_len, sizeof flags - written);
-    std::memcpy(views[i].iov_base, bytes + written, part);
-    written += part;
-  }
-}
-
 uint32_t ProtocolOf(const TunFraming& framing, const uint8_t* head, size_t length) {
   if (framing.packet_info) return ProtocolAt(head, length, kPacketInfoProtocolOffset);
   if (framing.ethernet) return ProtocolAt(head, length, kEtherTypeOffset);
@@ -92,10 +66,10 @@ SysResult TunIo::Receive(const iovec* views, int count, int flags, PacketDetails
   if ((flags & MSG_ERRQUEUE) != 0) return Count(&stats_.received, -EAGAIN);
   const size_t room = TotalLength(views, count);
   *details = {};
-  // The kernel's read of 0 bytes returns 0 and leaves the packet queued.
-  if (room == 0) return 0;
-  // Here the kernel would drop the packet.
-  if (framing_.packet_info && room < sizeof(tun_pi)) return -EINVAL;
+  // The kernel's read of 0 bytes returns 0 and leaves the packet queued. Into too few bytes for its headers
+  // it would drop the packet.
+  const SysResult before = rules().BeforePacket(room);
+  if (before <= 0) return before;
 
   iovec all[kMaxViews + 1];
   std::copy(views, views + count, all);
@@ -112,8 +86,9 @@ SysResult TunIo::Receive(const iovec* views, int count, int flags, PacketDetails
     if (framing_.packet_info) MarkStripped(views, count);
   }
   uint8_t head[kEtherTypeOffset + 2];
-  details->protocol = ProtocolOf(framing_, head, Peek(views, count, details->copied, head, sizeof head));
-  return (flags & MSG_TRUNC) != 0 ? details->size : details->copied;
+  const size_t wanted = std::min<size_t>(details->copied, sizeof head);
+  details->protocol = ProtocolOf(framing_, head, CopyFromViews(views, count, head, wanted));
+  return ReceivedBytes(*details, flags);
 }
 
 SysResult TunIo::CheckLength(size_t total) const {
@@ -159,10 +134,11 @@ SysResult TunIo::Send(const iovec* views, int count, int flags, const PacketMeta
   return Count(&stats_.sent, WritePacket(views, count, TotalLength(views, count), meta));
 }
 
-SysResult TunIo::ReceiveBatch(const Batch& batch, int flags) {
-  if ((flags & ~(MSG_DONTWAIT | MSG_TRUNC)) != 0) return -EINVAL;
-  if (framing_.packet_info && batch.SlotLength() < sizeof(tun_pi)) return -EINVAL;
-  return FillBatch(batch, [&](uint8_t* slot, size_t room, uint32_t index) {
+SysResult TunIo::ReceiveBatch(const Batch& batch, int flags, SysResult* behind) {
+  if (!ReceiveRules::ForBatch(flags)) return -EINVAL;
+  const SysResult before = rules().BeforePacket(batch.SlotLength());
+  if (before < 0) return before;
+  return FillBatch(batch, behind, [&](uint8_t* slot, size_t room, uint32_t index) {
     const SysResult size = ReadSlot(slot, room, &batch.meta[index]);
     Count(&stats_.received, size);
     if (size < 0) return size;

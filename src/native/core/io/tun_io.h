@@ -19,8 +19,10 @@ class TunIo final : public PacketIo {
 
   SysResult Receive(const iovec* views, int count, int flags, PacketDetails* details) override;
   SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) override;
-  SysResult ReceiveBatch(const Batch& batch, int flags) override;
+  SysResult ReceiveBatch(const Batch& batch, int flags, SysResult* behind) override;
   SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) override;
+  [[nodiscard]] ReceiveRules rules() const override { return {false, false, framing_.packet_info}; }
+  [[nodiscard]] PollTarget Target(short wanted) const override { return {fd_, wanted}; }
   /// A tun descriptor polls POLLERR while it has no device: -EBADFD.
   SysResult PendingError() override;
 

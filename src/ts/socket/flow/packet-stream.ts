@@ -1,16 +1,43 @@
 import { Duplex } from 'node:stream';
-import type { MessageSocket } from '../message-socket';
+import type { MessageInfo, PacketData } from '../../support/types';
+import type { OwnedPacket } from './inbox';
+import type { SendCallback } from './send-queue';
 
-/** A Duplex over a socket: each chunk is one packet. It ends when the socket closes. */
-export function packetStream(socket: MessageSocket): Duplex {
+/** What a stream needs of its socket. */
+export interface PacketStreamSocket {
+  /** The next packet, if one is there already. */
+  take(): OwnedPacket | undefined;
+  next(): Promise<OwnedPacket>;
+  send(packet: PacketData, callback: SendCallback): void;
+  dispose(): void;
+}
+
+/** A chunk of a stream with `info`. */
+export interface PacketWithInfo<Info extends MessageInfo = MessageInfo> {
+  packet: Buffer;
+  info: Info;
+}
+
+/** A Duplex over a socket: each chunk is one packet, or with `info` one { packet, info }. It ends when the socket closes. */
+export function packetStream(socket: PacketStreamSocket, info: boolean): Duplex {
+  const chunk = (owned: OwnedPacket) => (info ? owned : owned.packet);
+  const packetOf = (given: PacketData | PacketWithInfo) =>
+    info && !ArrayBuffer.isView(given) && 'packet' in given ? given.packet : (given as PacketData);
   let reading = false;
+  const read = async () => {
+    for (;;) {
+      let owned = socket.take();
+      if (owned === undefined) owned = await socket.next();
+      if (!stream.push(chunk(owned))) return;
+    }
+  };
   const stream = new Duplex({
     objectMode: true,
     async read() {
       if (reading) return;
       reading = true;
       try {
-        while (stream.push(await socket.receive()));
+        await read();
       } catch (error) {
         if ((error as { code?: string }).code === 'ERR_SOCKET_CLOSED') stream.push(null);
         else stream.destroy(error as Error);
@@ -18,15 +45,32 @@ export function packetStream(socket: MessageSocket): Duplex {
         reading = false;
       }
     },
-    write(packet, _encoding, callback) {
+    write(given, _encoding, callback) {
       try {
-        socket.send(packet, callback);
+        socket.send(packetOf(given), callback);
       } catch (error) {
         callback(error as Error);
       }
     },
+    /** Several chunks at once: they cross into the kernel together, and the last one's end is that of all. */
+    writev(chunks, callback) {
+      let left = chunks.length;
+      let failed: Error | null = null;
+      const settled = (error: Error | null) => {
+        failed ??= error;
+        left -= 1;
+        if (left === 0) callback(failed);
+      };
+      for (const { chunk: given } of chunks) {
+        try {
+          socket.send(packetOf(given), settled);
+        } catch (error) {
+          process.nextTick(settled, error as Error);
+        }
+      }
+    },
     destroy(error, callback) {
-      socket[Symbol.dispose]();
+      socket.dispose();
       callback(error);
     },
   });

@@ -1,19 +1,12 @@
 import type { PacketSettings } from '../../native';
 import { type BpfInstruction, bpfProgram } from '../../packet/bpf';
-import { offloadMode } from '../../packet/offload';
+import { hardwareDestination } from '../../packet/send-meta';
 import { ETH_P_ALL, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 } from '../../support/constants';
 import { invalidArgType, invalidArgValue } from '../../support/errors';
-import {
-  boolean,
-  integer,
-  interfaceName,
-  knownOptions,
-  oneOf,
-  optionsObject,
-  string,
-} from '../../support/options';
+import { boolean, integer, interfaceName, knownOptions, oneOf, optionsObject } from '../../support/options';
 import type { OffloadMode, PacketDestination } from '../../support/types';
 import {
+  offloadMode,
   optionReader,
   SOCKET_OPTIONS,
   type SocketConfig,
@@ -93,12 +86,6 @@ export interface PacketConfig extends SocketConfig {
   settings: Omit<PacketSettings, 'interfaceIndex'>;
 }
 
-/** PacketDestination as the addon takes it. */
-export interface NativeDestination {
-  address: Uint8Array;
-  protocol: number;
-}
-
 const KNOWN = [
   ...SOCKET_OPTIONS,
   'interface',
@@ -119,7 +106,6 @@ const KNOWN = [
 
 /** SO_RCVBUF doubles what it is given, which is an int. */
 const MAX_BUFFER = 0x3fffffff;
-const MAX_ADDRESS_BYTES = 8;
 
 /** Checks all options before anything is opened. */
 export function packetConfig(options: PacketSocketOptions): PacketConfig {
@@ -128,7 +114,7 @@ export function packetConfig(options: PacketSocketOptions): PacketConfig {
   const optional = optionReader<(typeof KNOWN)[number]>(given);
 
   const datagram = optional('type', (name, value) => oneOf(name, value, ['raw', 'dgram'])) === 'dgram';
-  const to = optional('destination', packetDestination);
+  const to = optional('destination', hardwareDestination);
   if (to !== undefined && !datagram) {
     throw invalidArgValue(
       'options.destination',
@@ -172,19 +158,6 @@ export function packetConfig(options: PacketSocketOptions): PacketConfig {
       addressProtocol: to?.protocol ?? 0,
     },
   };
-}
-
-/** Checks where to send a packet. */
-export function packetDestination(name: string, value: unknown): NativeDestination {
-  const given = optionsObject(name, value);
-  knownOptions(name, given, ['address', 'protocol']);
-  const text = string(`${name}.address`, given.address);
-  if (!/^[0-9a-f]{2}(:[0-9a-f]{2})*$/i.test(text) || (text.length + 1) / 3 > MAX_ADDRESS_BYTES) {
-    throw invalidArgValue(`${name}.address`, "a hardware address such as '02:00:00:00:00:01'", text);
-  }
-  const address = Uint8Array.from(text.split(':'), (byte) => Number.parseInt(byte, 16));
-  const protocol = given.protocol === undefined ? 0 : integer(`${name}.protocol`, given.protocol, 0, 0xffff);
-  return { address, protocol };
 }
 
 function protocolNumber(name: string, value: unknown): number {

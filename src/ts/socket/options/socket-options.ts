@@ -1,6 +1,7 @@
 import { Netns } from '../../host/netns';
 import { invalidArgType } from '../../support/errors';
-import { abortSignal, integer } from '../../support/options';
+import { abortSignal, integer, oneOf } from '../../support/options';
+import type { OffloadMode } from '../../support/types';
 
 /** Options that every socket has. */
 export interface SocketOptions {
@@ -61,4 +62,8 @@ export function socketConfig(optional: OptionReader<(typeof SOCKET_OPTIONS)[numb
 function namespace(name: string, value: unknown): Netns | string | number {
   if (value instanceof Netns || typeof value === 'string' || typeof value === 'number') return value;
   throw invalidArgType(name, 'a Netns, a path, a name or a process id', value);
+}
+
+export function offloadMode(name: string, value: unknown): OffloadMode {
+  return oneOf(name, value, ['none', 'split', 'raw']);
 }

@@ -1,9 +1,9 @@
 import { cidr, macAddress, oneOrMany, type Route, route } from '../../host/cidr';
-import { offloadMode } from '../../packet/offload';
 import { invalidArgValue } from '../../support/errors';
 import { boolean, interfaceName, knownOptions, oneOf, optionsObject, string } from '../../support/options';
 import type { OffloadMode } from '../../support/types';
 import {
+  offloadMode,
   optionReader,
   SOCKET_OPTIONS,
   type SocketConfig,

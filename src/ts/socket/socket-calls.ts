@@ -1,0 +1,205 @@
+import type { SocketHandle } from '../native';
+import { messageInfo } from '../packet/message-info';
+import { checkBatch, filled, type PacketBatch, storeOf } from '../packet/packet-batch';
+import { MAX_VIEWS, packetViews } from '../packet/packet-data';
+import { META_BYTES, META_OFFLOAD, type SendMeta } from '../packet/packet-meta';
+import { MSG_DONTWAIT, MSG_ERRQUEUE } from '../support/constants';
+import { EAGAIN } from '../support/io-errors';
+import { flagBits, integer } from '../support/options';
+import type { DirectionStats, MessageInfo, PacketData, SocketStats } from '../support/types';
+import type { OffloadState } from './offload-state';
+
+/** A blocking call waits in slices, so that worker.terminate() and debuggers get a word in. */
+const WAIT_SLICE_MS = 100;
+
+/** The words of `details` before the PacketMeta: copied, size, flags, protocol. */
+const DETAILS_WORDS = 4;
+const DETAILS_BYTES = DETAILS_WORDS * Uint32Array.BYTES_PER_ELEMENT;
+const DETAILS_ALL_WORDS = DETAILS_WORDS + META_BYTES / Uint32Array.BYTES_PER_ELEMENT;
+
+const MAX_FLAGS = 0x7fffffff;
+
+/** What the calls need of their socket. */
+export interface SocketCallsOwner {
+  readonly handle: SocketHandle;
+  /** Milliseconds that a blocking receive call waits; undefined is for ever. */
+  readonly receiveTimeout: number | undefined;
+  /** What of the metadata of received packets means anything. */
+  readonly kinds: number;
+  readonly offload: OffloadState;
+  assertOpen(): void;
+  /** What a negative errno means to the user. */
+  ioError(errno: number, syscall: string, flags?: number): Error;
+  /** Sends what send() has queued, which comes first; false when there is still no room for all of it. */
+  flushQueue(timeoutMs: number): boolean;
+  /** Packets that send() has queued. */
+  readonly queued: number;
+  /** Puts back what waits above for its takers, before a call looks for a packet. */
+  settle(): void;
+  /** A call has received packets. */
+  took(): void;
+  /** Who hears of what the kernel has refused. */
+  readonly socket: object;
+}
+
+/** The calls that sockets have, on one packet or a batch of them. */
+export class SocketCalls {
+  readonly #owner: SocketCallsOwner;
+  readonly #details = new Uint32Array(DETAILS_ALL_WORDS);
+  readonly #meta = new DataView(this.#details.buffer, DETAILS_BYTES);
+
+  constructor(owner: SocketCallsOwner) {
+    this.#owner = owner;
+  }
+
+  sendmsg(data: PacketData, flags: number, meta: SendMeta | undefined): number {
+    const owner = this.#owner;
+    let first: number | undefined;
+    // One Uint8Array and nothing else: nothing is made.
+    if (meta === undefined && owner.queued === 0 && data instanceof Uint8Array && areFlags(flags)) {
+      first = owner.handle.send(data, flags, WAIT_SLICE_MS);
+      if (first >= 0) return first;
+    }
+    const views = packetViews('data', data);
+    flagBits('flags', flags);
+    owner.assertOpen();
+    return this.#blocking('sendmsg', flags, undefined, first, (timeout) =>
+      owner.flushQueue(timeout) ? owner.handle.send(single(views), flags, timeout, meta?.bytes) : EAGAIN,
+    );
+  }
+
+  recvmsg(data: PacketData, flags: number): MessageInfo {
+    const owner = this.#owner;
+    owner.settle();
+    let first: number | undefined;
+    if (data instanceof Uint8Array && areFlags(flags)) {
+      first = owner.handle.receive(data, flags, this.#firstSlice, this.#details);
+      if (first > 0) return this.#received(first);
+    }
+    const views = packetViews('data', data, owner.offload.mode === 'raw' ? MAX_VIEWS - 1 : MAX_VIEWS);
+    flagBits('flags', flags);
+    owner.assertOpen();
+    const bytes = this.#blocking('recvmsg', flags, owner.receiveTimeout, first, (timeout) =>
+      owner.handle.receive(single(views), flags, timeout, this.#details),
+    );
+    return this.#received(bytes);
+  }
+
+  #received(bytes: number): MessageInfo {
+    const details = this.#details;
+    this.#owner.took();
+    return messageInfo(
+      details[1] as number,
+      bytes,
+      details[2] as number,
+      details[3] as number,
+      this.#owner.kinds,
+      this.#meta,
+      0,
+    );
+  }
+
+  sendmmsg(batch: PacketBatch, flags: number, start: number): number {
+    checkBatch('batch', batch);
+    flagBits('flags', flags);
+    integer('start', start, 0, batch.length);
+    this.#owner.assertOpen();
+    let first: number | undefined;
+    if (this.#owner.queued === 0) {
+      first = this.sendBatch(batch, flags, start, WAIT_SLICE_MS);
+      if (first >= 0) return first;
+    }
+    return this.#blocking('sendmmsg', flags, undefined, first, (timeout) => {
+      if (!this.#owner.flushQueue(timeout)) return EAGAIN;
+      return this.sendBatch(batch, flags, start, timeout);
+    });
+  }
+
+  recvmmsg(batch: PacketBatch, flags: number): number {
+    checkBatch('batch', batch);
+    flagBits('flags', flags);
+    this.#owner.assertOpen();
+    this.#owner.settle();
+    const { handle, receiveTimeout, kinds } = this.#owner;
+    const { memory, capacity, slot } = storeOf(batch);
+    let received = handle.receiveBatch(memory, capacity, slot, capacity, flags, this.#firstSlice);
+    if (received === EAGAIN && (flags & MSG_DONTWAIT) !== 0) received = 0;
+    if (received < 0) {
+      received = this.#blocking('recvmmsg', flags, receiveTimeout, received, (timeout) =>
+        handle.receiveBatch(memory, capacity, slot, capacity, flags, timeout),
+      );
+    }
+    filled(batch, received, kinds);
+    this.#owner.took();
+    return received;
+  }
+
+  /** Sends packets of `batch` from `start` on: how many, or a negative errno. */
+  sendBatch(batch: PacketBatch, flags: number, start: number, timeoutMs: number): number {
+    const { offload, handle, socket } = this.#owner;
+    const { memory, capacity, slot, kinds } = storeOf(batch);
+    const result = handle.sendBatch(memory, capacity, slot, start, batch.length, flags, timeoutMs, kinds);
+    if (offload.mode === 'split') offload.noteRefused(handle.refusedOffload(), socket);
+    return result;
+  }
+
+  stats(): SocketStats {
+    const { handle, offload } = this.#owner;
+    const counters = new Float64Array(14);
+    handle.stats(counters);
+    const direction = (at: number): DirectionStats => ({
+      packets: counters[at] as number,
+      bytes: counters[at + 1] as number,
+      truncated: counters[at + 2] as number,
+      wouldBlock: counters[at + 3] as number,
+      errors: counters[at + 4] as number,
+      dropped: counters[at + 5] as number,
+    });
+    const stats: SocketStats = { received: direction(0), sent: direction(6) };
+    if (offload.mode === 'split') {
+      const [received, sent] = counters.subarray(12) as unknown as [number, number];
+      stats.offload = { received, sent, refused: offload.refused };
+    }
+    return stats;
+  }
+
+  get #firstSlice(): number {
+    return Math.min(this.#owner.receiveTimeout ?? WAIT_SLICE_MS, WAIT_SLICE_MS);
+  }
+
+  /** Makes `attempt` until it gives another result than EAGAIN; `first` is what one attempt has given already. */
+  #blocking(
+    syscall: string,
+    flags: number,
+    limit: number | undefined,
+    first: number | undefined,
+    attempt: (timeoutMs: number) => number,
+  ): number {
+    const waits = (flags & (MSG_DONTWAIT | MSG_ERRQUEUE)) === 0;
+    const slice = Math.min(limit ?? WAIT_SLICE_MS, WAIT_SLICE_MS);
+    let result = first ?? attempt(waits ? slice : 0);
+    // The first attempt has waited for a slice.
+    const deadline = limit === undefined ? Number.POSITIVE_INFINITY : performance.now() + limit - slice;
+    while (result === EAGAIN && waits) {
+      const left = deadline - performance.now();
+      if (left <= 0) break;
+      result = attempt(Math.min(WAIT_SLICE_MS, Math.ceil(left)));
+    }
+    if (result < 0) throw this.#owner.ioError(result, syscall, flags);
+    return result;
+  }
+}
+
+function areFlags(flags: number): boolean {
+  return (flags | 0) === flags && flags >= 0 && flags <= MAX_FLAGS;
+}
+
+/** The addon takes one view without an array around it. */
+function single(views: readonly Uint8Array[]): Uint8Array | readonly Uint8Array[] {
+  return views.length === 1 ? (views[0] as Uint8Array) : views;
+}
+
+/** What of the metadata comes with the packets of a socket. */
+export function receivedKinds(link: number, offload: OffloadState): number {
+  return link | (offload.mode === 'raw' ? META_OFFLOAD : 0);
+}
