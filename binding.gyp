@@ -12,6 +12,7 @@
           'src/native/binding/netns_binding.cc',
           'src/native/binding/packet_args.cc',
           'src/native/binding/poller.cc',
+          'src/native/binding/socket_calls.cc',
           'src/native/binding/socket_handle.cc',
           'src/native/binding/socket_watch.cc',
           'src/native/core/device/data_path.cc',

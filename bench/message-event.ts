@@ -11,7 +11,7 @@ export const messageEvent: Operation = {
   clock: 'cpu',
   packets: 16_000,
   rounds: 60,
-  target: { speedAtLeast: 0.65 },
+  target: { speedAtLeast: 0.7 },
   prepare(socket) {
     let left = 0;
     let done: (value: undefined) => void;

@@ -12,7 +12,7 @@ export const recvmmsg: Operation = {
   clock: 'cpu',
   packets: 8192,
   rounds: 80,
-  target: { speedAtLeast: 0.95 },
+  target: { speedAtLeast: 0.97 },
   prepare(socket) {
     const batch = new PacketBatch();
     return (packets) => {

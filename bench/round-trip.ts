@@ -11,7 +11,7 @@ export const roundTrip: Operation = {
   clock: 'wall',
   packets: 1000,
   rounds: 40,
-  target: { timeAtMost: 1.5 },
+  target: { timeAtMost: 1.3 },
   prepare(socket) {
     let left = 0;
     let done: (value: undefined) => void;

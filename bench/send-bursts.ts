@@ -13,7 +13,7 @@ export const sendBursts: Operation = {
   clock: 'cpu',
   packets: BURST * 256,
   rounds: 40,
-  target: { speedAtLeast: 0.8 },
+  target: { speedAtLeast: 0.85 },
   prepare(socket, packet) {
     return (packets) =>
       new Promise((resolve, reject) => {

@@ -12,7 +12,7 @@ export const sendmmsg: Operation = {
   clock: 'cpu',
   packets: 64 * 256,
   rounds: 40,
-  target: { speedAtLeast: 0.95 },
+  target: { speedAtLeast: 0.97 },
   prepare(socket, packet) {
     const batch = new PacketBatch();
     while (batch.length < batch.capacity) batch.push(packet);

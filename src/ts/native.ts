@@ -22,13 +22,10 @@ export const WRITABLE = 2;
 export interface SocketHandle {
   /** The descriptor; -1 once closed. */
   fd(): number;
-  /** `details` receives [copied, size, flags, protocol] and the 16 words of PacketMeta. Waits `timeoutMs` at most. */
-  receive(
-    views: Uint8Array | readonly Uint8Array[],
-    flags: number,
-    timeoutMs: number,
-    details: Uint32Array,
-  ): number;
+  /** Of the packet that receive() gave last: the words copied, size, flags and protocol, and its PacketMeta. */
+  readonly details: ArrayBuffer;
+  /** Waits `timeoutMs` at most. */
+  receive(views: Uint8Array | readonly Uint8Array[], flags: number, timeoutMs: number): number;
   /** `meta` is a PacketMeta with the packet's virtio header and destination. */
   send(
     views: Uint8Array | readonly Uint8Array[],

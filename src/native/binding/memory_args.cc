@@ -1,7 +1,5 @@
 #include "binding/memory_args.h"
 
-#include "binding/args.h"
-
 namespace tunsock {
 namespace {
 
@@ -16,14 +14,11 @@ bool ReadView(napi_env env, napi_value value, iovec* view) {
 }  // namespace
 
 SysResult ReadViews(napi_env env, napi_value value, Views* views) {
-  bool is_array = false;
-  napi_is_array(env, value, &is_array);
-  if (!is_array) {
-    views->count = 1;
-    return ReadView(env, value, &views->entries[0]) ? 0 : -EINVAL;
-  }
+  // First the case that is to be fast.
+  views->count = 1;
+  if (ReadView(env, value, &views->entries[0])) return 0;
   uint32_t length = 0;
-  napi_get_array_length(env, value, &length);
+  if (napi_get_array_length(env, value, &length) != napi_ok) return -EINVAL;
   if (length > static_cast<uint32_t>(kMaxViews)) return -EMSGSIZE;
   views->count = static_cast<int>(length);
   for (uint32_t i = 0; i < length; ++i) {
@@ -35,19 +30,22 @@ SysResult ReadViews(napi_env env, napi_value value, Views* views) {
   return 0;
 }
 
-bool ReadBatch(const Napi::CallbackInfo& info, size_t index, Batch* batch) {
+bool ReadBatch(napi_env env, const napi_value* arguments, Batch* batch) {
   void* data = nullptr;
   size_t bytes = 0;
-  if (napi_get_arraybuffer_info(info.Env(), info[index], &data, &bytes) != napi_ok) return false;
-  return batch->Map(static_cast<uint8_t*>(data), bytes, UintArg(info, index + 1), UintArg(info, index + 2));
+  uint32_t capacity = 0;
+  uint32_t packet_size = 0;
+  return napi_get_arraybuffer_info(env, arguments[0], &data, &bytes) == napi_ok &&
+         napi_get_value_uint32(env, arguments[1], &capacity) == napi_ok &&
+         napi_get_value_uint32(env, arguments[2], &packet_size) == napi_ok &&
+         batch->Map(static_cast<uint8_t*>(data), bytes, capacity, packet_size);
 }
 
-void* FixedArray(const Napi::CallbackInfo& info, size_t index, napi_typedarray_type wanted, size_t elements) {
+void* FixedArray(napi_env env, napi_value value, napi_typedarray_type wanted, size_t elements) {
   void* data = nullptr;
   size_t length = 0;
   napi_typedarray_type type = napi_uint8_array;
-  const napi_status status =
-      napi_get_typedarray_info(info.Env(), info[index], &type, &length, &data, nullptr, nullptr);
+  const napi_status status = napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr);
   return status == napi_ok && type == wanted && length >= elements ? data : nullptr;
 }
 

@@ -18,10 +18,10 @@ struct Views {
 /// One Uint8Array, or an array of them: 0, or a negative errno.
 SysResult ReadViews(napi_env env, napi_value value, Views* views);
 
-/// The memory of a PacketBatch, from the arguments (memory, capacity, packetSize) that start at `index`.
-bool ReadBatch(const Napi::CallbackInfo& info, size_t index, Batch* batch);
+/// The memory of a PacketBatch, from three arguments: memory, capacity, packetSize.
+bool ReadBatch(napi_env env, const napi_value* arguments, Batch* batch);
 
 /// The bytes of a small typed array that native fills or reads; null when it is not of the size.
-void* FixedArray(const Napi::CallbackInfo& info, size_t index, napi_typedarray_type wanted, size_t elements);
+void* FixedArray(napi_env env, napi_value value, napi_typedarray_type wanted, size_t elements);
 
 }  // namespace tunsock

@@ -1,37 +1,15 @@
 #include "binding/socket_handle.h"
 
-#include <sys/socket.h>
-
-#include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "binding/args.h"
 #include "binding/memory_args.h"
-#include "core/io/wait_ready.h"
 
 namespace tunsock {
-namespace {
-
-/// copied, size, flags, protocol.
-constexpr uint32_t kDetailsWords = 4;
-constexpr uint32_t kMetaWords = sizeof(PacketMeta) / sizeof(uint32_t);
-
-/// What of a batch's metadata means anything when it is sent (MetaKind in src/ts/packet/packet-meta.ts).
-constexpr uint32_t kMetaOffload = 2;
-constexpr uint32_t kMetaDestination = 4;
-
-}  // namespace
-
 Napi::Function SocketHandle::Define(Napi::Env env) {
   return DefineClass(env, "SocketHandle",
                      {
                          InstanceMethod<&SocketHandle::Fd>("fd"),
-                         InstanceMethod<&SocketHandle::Receive>("receive"),
-                         InstanceMethod<&SocketHandle::Send>("send"),
-                         InstanceMethod<&SocketHandle::ReceiveBatch>("receiveBatch"),
-                         InstanceMethod<&SocketHandle::SendBatch>("sendBatch"),
-                         InstanceMethod<&SocketHandle::PutBack>("putBack"),
                          InstanceMethod<&SocketHandle::Held>("held"),
                          InstanceMethod<&SocketHandle::Listen>("listen"),
                          InstanceMethod<&SocketHandle::Watch>("watch"),
@@ -51,7 +29,7 @@ Napi::Function SocketHandle::Define(Napi::Env env) {
 }
 
 SocketHandle::SocketHandle(const Napi::CallbackInfo& info)
-    : Napi::ObjectWrap<SocketHandle>(info), watch_(this) {}
+    : Napi::ObjectWrap<SocketHandle>(info), calls_(&io_), watch_(this) {}
 
 SocketHandle::~SocketHandle() {
   CloseAll();
@@ -66,89 +44,13 @@ Napi::Value SocketHandle::Create(Napi::Env env, std::unique_ptr<Device>* device)
   SocketHandle* handle = Unwrap(object);
   handle->device_ = std::move(*device);
   handle->io_ = std::move(io);
+  if (handle->calls_.Define(env, object) != napi_ok) return {};
   return object;
 }
 
 /// fd(): -1 once closed.
 Napi::Value SocketHandle::Fd(const Napi::CallbackInfo& info) {
   return ResultValue(info.Env(), closed() ? -1 : device_->fd());
-}
-
-/// receive(views, flags, timeoutMs, details)
-Napi::Value SocketHandle::Receive(const Napi::CallbackInfo& info) {
-  if (closed()) return ResultValue(info.Env(), -EBADF);
-  Views views;
-  SysResult result = ReadViews(info.Env(), info[0], &views);
-  auto* words = static_cast<uint32_t*>(FixedArray(info, 3, napi_uint32_array, kDetailsWords + kMetaWords));
-  if (words == nullptr) result = -EINVAL;
-  if (result < 0) return ResultValue(info.Env(), result);
-  const int flags = IntArg(info, 1);
-  PacketDetails details;
-  result = AttemptWhenReady(io_.get(), POLLIN, flags, IntArg(info, 2),
-                            [&] { return io_->Receive(views.entries, views.count, flags, &details); });
-  if (result >= 0) {
-    words[0] = details.copied;
-    words[1] = details.size;
-    words[2] = details.flags;
-    words[3] = details.protocol;
-    std::memcpy(words + kDetailsWords, &details.meta, sizeof details.meta);
-  }
-  return ResultValue(info.Env(), result);
-}
-
-/// send(views, flags, timeoutMs, meta | undefined): `meta` is a PacketMeta, with the virtio header and the
-/// destination of the packet.
-Napi::Value SocketHandle::Send(const Napi::CallbackInfo& info) {
-  if (closed()) return ResultValue(info.Env(), -EBADF);
-  Views views;
-  SysResult result = ReadViews(info.Env(), info[0], &views);
-  if (result < 0) return ResultValue(info.Env(), result);
-  PacketMeta meta{};
-  const void* given = info.Length() > 3 ? FixedArray(info, 3, napi_uint8_array, sizeof(PacketMeta)) : nullptr;
-  if (given != nullptr) std::memcpy(&meta, given, sizeof meta);
-  const int flags = IntArg(info, 1);
-  result = AttemptWhenReady(io_.get(), POLLOUT, flags, IntArg(info, 2), [&] {
-    return io_->Send(views.entries, views.count, flags, given != nullptr ? &meta : nullptr);
-  });
-  return ResultValue(info.Env(), result);
-}
-
-/// receiveBatch(memory, capacity, packetSize, limit, flags, timeoutMs)
-Napi::Value SocketHandle::ReceiveBatch(const Napi::CallbackInfo& info) {
-  Batch batch;
-  if (closed()) return ResultValue(info.Env(), -EBADF);
-  if (!ReadBatch(info, 0, &batch)) return ResultValue(info.Env(), -EINVAL);
-  batch.capacity = std::min(batch.capacity, UintArg(info, 3));
-  const int flags = IntArg(info, 4);
-  return ResultValue(info.Env(), AttemptWhenReady(io_.get(), POLLIN, flags, IntArg(info, 5),
-                                                  [&] { return io_->ReceiveBatch(batch, flags); }));
-}
-
-/// sendBatch(memory, capacity, packetSize, start, end, flags, timeoutMs, metadata)
-Napi::Value SocketHandle::SendBatch(const Napi::CallbackInfo& info) {
-  Batch batch;
-  if (closed()) return ResultValue(info.Env(), -EBADF);
-  const uint32_t start = UintArg(info, 3);
-  const uint32_t end = UintArg(info, 4);
-  if (!ReadBatch(info, 0, &batch) || start > end || end > batch.capacity)
-    return ResultValue(info.Env(), -EINVAL);
-  const uint32_t metadata = UintArg(info, 7);
-  batch.has_headers = (metadata & kMetaOffload) != 0;
-  batch.has_destinations = (metadata & kMetaDestination) != 0;
-  const int flags = IntArg(info, 5);
-  return ResultValue(info.Env(), AttemptWhenReady(io_.get(), POLLOUT, flags, IntArg(info, 6),
-                                                  [&] { return io_->SendBatch(batch, start, end, flags); }));
-}
-
-/// putBack(memory, capacity, packetSize, start, end): packets of a received batch that nobody took.
-Napi::Value SocketHandle::PutBack(const Napi::CallbackInfo& info) {
-  Batch batch;
-  if (closed()) return ResultValue(info.Env(), -EBADF);
-  const uint32_t start = UintArg(info, 3);
-  const uint32_t end = UintArg(info, 4);
-  if (!ReadBatch(info, 0, &batch) || start > end || end > batch.capacity)
-    return ResultValue(info.Env(), -EINVAL);
-  return ResultValue(info.Env(), io_->PutBack(batch, start, end));
 }
 
 /// held(): packets that were taken from the descriptor and wait to be received.
@@ -184,7 +86,7 @@ Napi::Value SocketHandle::SetRef(const Napi::CallbackInfo& info) {
 /// stats(counters): a Float64Array of fourteen: received and sent, each in the order of IoStats::Direction,
 /// and the superpackets of each.
 Napi::Value SocketHandle::Stats(const Napi::CallbackInfo& info) {
-  auto* counters = static_cast<double*>(FixedArray(info, 0, napi_float64_array, 14));
+  auto* counters = static_cast<double*>(FixedArray(info.Env(), info[0], napi_float64_array, 14));
   if (closed() || counters == nullptr) return ResultValue(info.Env(), -EBADF);
   const auto put = [&](uint64_t counter) { *counters++ = static_cast<double>(counter); };
   const IoStats& stats = io_->stats();

@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "binding/socket_calls.h"
 #include "binding/socket_watch.h"
 #include "core/device/data_path.h"
 #include "core/device/device.h"
@@ -11,8 +12,7 @@
 namespace tunsock {
 
 /// The native side of a MessageSocket: a device, what moves its packets, and its place in the event loop.
-/// Methods return a count or a negative errno. What a receive call has to say beside that goes into the
-/// `details` array that JavaScript gave: [copied, size, flags, protocol, PacketMeta].
+/// Methods return a count or a negative errno. What moves packets is in SocketCalls.
 ///
 /// Everything of it is a method, never an accessor: of a method Node-API itself checks what `this` is.
 class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
@@ -27,11 +27,6 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
 
  private:
   Napi::Value Fd(const Napi::CallbackInfo& info);
-  Napi::Value Receive(const Napi::CallbackInfo& info);
-  Napi::Value Send(const Napi::CallbackInfo& info);
-  Napi::Value ReceiveBatch(const Napi::CallbackInfo& info);
-  Napi::Value SendBatch(const Napi::CallbackInfo& info);
-  Napi::Value PutBack(const Napi::CallbackInfo& info);
   Napi::Value Held(const Napi::CallbackInfo& info);
   Napi::Value Listen(const Napi::CallbackInfo& info);
   Napi::Value Watch(const Napi::CallbackInfo& info);
@@ -55,6 +50,7 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   /// it.
   std::unique_ptr<Device> device_;
   std::unique_ptr<HeldIo> io_;
+  SocketCalls calls_;
   SocketWatch watch_;
 };
 

@@ -40,7 +40,7 @@ import { type PacketStreamSocket, type PacketWithInfo, packetStream } from './fl
 import { Receiver } from './flow/receiver';
 import { type SendCallback, SendQueue } from './flow/send-queue';
 import type { OffloadState } from './offload-state';
-import { receivedKinds, SocketCalls } from './socket-calls';
+import { receivedKinds, SocketCalls, type SocketCallsOwner } from './socket-calls';
 import { type LinkChange, SocketInterface } from './socket-interface';
 
 /** No packet is longer (an IP packet, an Ethernet header with a VLAN tag, packet info); the device's limit is exact. */
@@ -64,7 +64,7 @@ export interface MessageSocketEvents<Info extends MessageInfo = MessageInfo> {
   close: [];
 }
 
-/** What the subclasses hand to MessageSocket. */
+/** What the subclasses hand to MessageSocket. @internal */
 export interface MessageSocketSetup {
   handle: SocketHandle;
   name: string;
@@ -89,7 +89,7 @@ export interface MessageSocketSetup {
   followMtu?: boolean;
 }
 
-/** What a subclass knows of its socket, and users don't. */
+/** What a subclass knows of its socket, and users don't. @internal */
 export interface SocketInternals {
   /** The native side. @throws Error `ERR_SOCKET_CLOSED` */
   readonly handle: SocketHandle;
@@ -102,7 +102,7 @@ export interface SocketInternals {
   detach(): number;
 }
 
-/** A socket's internals. */
+/** A socket's internals. @internal */
 export let internalsOf: (socket: MessageSocket) => SocketInternals;
 
 /** Options of receive() and receiveMessage(). */
@@ -137,6 +137,7 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
   readonly #setup: MessageSocketSetup;
   readonly #interface: SocketInterface;
   readonly #calls: SocketCalls;
+  readonly #callsOwner: SocketCallsOwner;
   readonly #queue: SendQueue;
   readonly #receiver: Receiver;
   readonly #watching: LoopWatch;
@@ -185,15 +186,14 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
       emitMessage: (packet, info) => this.emit('message', packet, info as Info),
       changed: () => this.#watch(),
     });
-    this.#calls = new SocketCalls({
+    this.#callsOwner = {
       handle,
       receiveTimeout: setup.receiveTimeout,
       kinds,
       offload: setup.offload,
       socket: this,
-      get queued() {
-        return socket.#queue.count;
-      },
+      queue: this.#queue,
+      watched: false,
       assertOpen: () => this.#assertOpen(),
       ioError: (errno, syscall, flags) => this.#ioError(errno, syscall, flags),
       flushQueue: (timeoutMs) => {
@@ -204,7 +204,8 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
       took: () => {
         if (this.#receiver.attention) this.#receiver.attend();
       },
-    });
+    };
+    this.#calls = new SocketCalls(this.#callsOwner);
     this.#watching = new LoopWatch(handle, {
       onReadable: (count) => {
         this.#errorsInARow = 0;
@@ -644,6 +645,7 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
     const receiver = this.#receiver;
     // Listeners get packets in order too.
     if (receiver.flowing) receiver.settle();
+    this.#callsOwner.watched = receiver.reading;
     const result = this.#watching.update(receiver.reading, receiver.limit, this.#queue.blocked);
     if (result < 0) this.#end(this.#ioError(result, 'poll'));
     this.#interface.listen(

@@ -2,7 +2,7 @@ import type { SocketHandle } from '../native';
 import { messageInfo } from '../packet/message-info';
 import { checkBatch, filled, type PacketBatch, storeOf } from '../packet/packet-batch';
 import { MAX_VIEWS, packetViews } from '../packet/packet-data';
-import { META_BYTES, META_OFFLOAD, type SendMeta } from '../packet/packet-meta';
+import { META_OFFLOAD, type SendMeta } from '../packet/packet-meta';
 import { MSG_DONTWAIT, MSG_ERRQUEUE } from '../support/constants';
 import { EAGAIN } from '../support/io-errors';
 import { flagBits, integer } from '../support/options';
@@ -12,10 +12,8 @@ import type { OffloadState } from './offload-state';
 /** A blocking call waits in slices, so that worker.terminate() and debuggers get a word in. */
 const WAIT_SLICE_MS = 100;
 
-/** The words of `details` before the PacketMeta: copied, size, flags, protocol. */
+/** The words of struct PacketDetails (src/native/core/io/batch.h) before the PacketMeta: copied, size, flags, protocol. */
 const DETAILS_WORDS = 4;
-const DETAILS_BYTES = DETAILS_WORDS * Uint32Array.BYTES_PER_ELEMENT;
-const DETAILS_ALL_WORDS = DETAILS_WORDS + META_BYTES / Uint32Array.BYTES_PER_ELEMENT;
 
 const MAX_FLAGS = 0x7fffffff;
 
@@ -32,11 +30,13 @@ export interface SocketCallsOwner {
   ioError(errno: number, syscall: string, flags?: number): Error;
   /** Sends what send() has queued, which comes first; false when there is still no room for all of it. */
   flushQueue(timeoutMs: number): boolean;
-  /** Packets that send() has queued. */
-  readonly queued: number;
+  /** What send() has queued. */
+  readonly queue: { readonly count: number };
   /** Puts back what waits above for its takers, before a call looks for a packet. */
   settle(): void;
-  /** A call has received packets. */
+  /** Whether somebody waits for packets beside the calls. */
+  watched: boolean;
+  /** A call has received packets, while somebody waits. */
   took(): void;
   /** Who hears of what the kernel has refused. */
   readonly socket: object;
@@ -45,19 +45,28 @@ export interface SocketCallsOwner {
 /** The calls that sockets have, on one packet or a batch of them. */
 export class SocketCalls {
   readonly #owner: SocketCallsOwner;
-  readonly #details = new Uint32Array(DETAILS_ALL_WORDS);
-  readonly #meta = new DataView(this.#details.buffer, DETAILS_BYTES);
+  /** The path of one packet in one Buffer goes through these, and makes nothing. */
+  readonly #handle: SocketHandle;
+  readonly #kinds: number;
+  readonly #firstSlice: number;
+  readonly #details: Uint32Array;
+  readonly #meta: DataView;
 
   constructor(owner: SocketCallsOwner) {
     this.#owner = owner;
+    this.#handle = owner.handle;
+    this.#kinds = owner.kinds;
+    this.#firstSlice = Math.min(owner.receiveTimeout ?? WAIT_SLICE_MS, WAIT_SLICE_MS);
+    this.#details = new Uint32Array(owner.handle.details, 0, DETAILS_WORDS);
+    this.#meta = new DataView(owner.handle.details, this.#details.byteLength);
   }
 
   sendmsg(data: PacketData, flags: number, meta: SendMeta | undefined): number {
     const owner = this.#owner;
     let first: number | undefined;
     // One Uint8Array and nothing else: nothing is made.
-    if (meta === undefined && owner.queued === 0 && data instanceof Uint8Array && areFlags(flags)) {
-      first = owner.handle.send(data, flags, WAIT_SLICE_MS);
+    if (meta === undefined && owner.queue.count === 0 && data instanceof Uint8Array && areFlags(flags)) {
+      first = this.#handle.send(data, flags, WAIT_SLICE_MS);
       if (first >= 0) return first;
     }
     const views = packetViews('data', data);
@@ -73,27 +82,27 @@ export class SocketCalls {
     owner.settle();
     let first: number | undefined;
     if (data instanceof Uint8Array && areFlags(flags)) {
-      first = owner.handle.receive(data, flags, this.#firstSlice, this.#details);
+      first = this.#handle.receive(data, flags, this.#firstSlice);
       if (first > 0) return this.#received(first);
     }
     const views = packetViews('data', data, owner.offload.mode === 'raw' ? MAX_VIEWS - 1 : MAX_VIEWS);
     flagBits('flags', flags);
     owner.assertOpen();
     const bytes = this.#blocking('recvmsg', flags, owner.receiveTimeout, first, (timeout) =>
-      owner.handle.receive(single(views), flags, timeout, this.#details),
+      owner.handle.receive(single(views), flags, timeout),
     );
     return this.#received(bytes);
   }
 
   #received(bytes: number): MessageInfo {
     const details = this.#details;
-    this.#owner.took();
+    if (this.#owner.watched) this.#owner.took();
     return messageInfo(
       details[1] as number,
       bytes,
       details[2] as number,
       details[3] as number,
-      this.#owner.kinds,
+      this.#kinds,
       this.#meta,
       0,
     );
@@ -105,7 +114,7 @@ export class SocketCalls {
     integer('start', start, 0, batch.length);
     this.#owner.assertOpen();
     let first: number | undefined;
-    if (this.#owner.queued === 0) {
+    if (this.#owner.queue.count === 0) {
       first = this.sendBatch(batch, flags, start, WAIT_SLICE_MS);
       if (first >= 0) return first;
     }
@@ -130,7 +139,7 @@ export class SocketCalls {
       );
     }
     filled(batch, received, kinds);
-    this.#owner.took();
+    if (this.#owner.watched) this.#owner.took();
     return received;
   }
 
@@ -161,10 +170,6 @@ export class SocketCalls {
       stats.offload = { received, sent, refused: offload.refused };
     }
     return stats;
-  }
-
-  get #firstSlice(): number {
-    return Math.min(this.#owner.receiveTimeout ?? WAIT_SLICE_MS, WAIT_SLICE_MS);
   }
 
   /** Makes `attempt` until it gives another result than EAGAIN; `first` is what one attempt has given already. */

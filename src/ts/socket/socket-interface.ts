@@ -6,7 +6,7 @@ export interface LinkChange {
   link: { mtu: number };
 }
 
-/** The interface that a socket is on, as the socket knows it. */
+/** The interface that a socket is on, as the socket knows it. @internal */
 export class SocketInterface {
   readonly #handle: SocketHandle;
   #name: string;

@@ -159,6 +159,9 @@ export class TunSocket extends MessageSocket {
       const offload = OffloadState.enable(handle, config.offload, shared, 'TUNSETOFFLOAD', {
         interface: name,
       });
+      // Nothing that can fail comes after it: a device that stays would be left behind.
+      const persist = config.persist === undefined ? undefined : Number(config.persist);
+      control(handle, 'TUNSETPERSIST', persist, name);
       return new TunSocket(setupOf(config, handle, netns, offload, name, link));
     } catch (error) {
       for (const step of undo.reverse()) {
@@ -299,10 +302,10 @@ function configure(handle: SocketHandle, link: Link, config: TunConfig, undo: Un
     undo.push(() => link.removeRoute(route));
   }
 
-  const control = (request: string, value: number | undefined) => {
-    if (value !== undefined) check(handle.control(request, value), request, { interface: link.name });
-  };
-  control('TUNSETOWNER', config.owner);
-  control('TUNSETGROUP', config.group);
-  control('TUNSETPERSIST', config.persist === undefined ? undefined : Number(config.persist));
+  control(handle, 'TUNSETOWNER', config.owner, link.name);
+  control(handle, 'TUNSETGROUP', config.group, link.name);
+}
+
+function control(handle: SocketHandle, request: string, value: number | undefined, name: string): void {
+  if (value !== undefined) check(handle.control(request, value), request, { interface: name });
 }

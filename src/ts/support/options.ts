@@ -33,8 +33,40 @@ export function optionsObject(name: string, value: unknown): Record<string, unkn
 /** Refuses options that don't exist: a misspelt one would otherwise be ignored in silence. */
 export function knownOptions(name: string, value: Record<string, unknown>, known: readonly string[]): void {
   for (const key of Object.keys(value)) {
-    if (!known.includes(key)) throw invalidArgValue(`${name}.${key}`, `one of ${known.join(', ')}`, key);
+    if (known.includes(key)) continue;
+    const near = nearest(key, known);
+    const meant = near === undefined ? '' : ` (did you mean '${near}'?)`;
+    throw invalidArgValue(`${name}.${key}`, `one of ${known.join(', ')}${meant}`, key);
   }
+}
+
+/** The one of `words` that `word` was most likely meant to be. */
+function nearest(word: string, words: readonly string[]): string | undefined {
+  let best: string | undefined;
+  // A third of its letters may be wrong.
+  let least = Math.max(2, Math.floor(word.length / 3)) + 1;
+  for (const candidate of words) {
+    const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
+    if (distance < least) {
+      least = distance;
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+/** How many letters must be put in, left out or changed to make `b` of `a` (Levenshtein). */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(change, (row[j] as number) + 1, (next[j - 1] as number) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] as number;
 }
 
 export function oneOf<T extends string>(name: string, value: unknown, values: readonly T[]): T {

@@ -44,7 +44,7 @@ inline bool NeedsOffload(const PacketMeta& meta) {
   return (meta.virtio_header[0] & ~2) != 0 || meta.virtio_header[1] != 0;
 }
 
-/// One received packet, as recvmsg reports it.
+/// One received packet, as recvmsg reports it. Laid out for src/ts/socket/socket-calls.ts.
 struct PacketDetails {
   uint32_t copied;    // bytes in the caller's buffers
   uint32_t size;      // true length
@@ -52,6 +52,7 @@ struct PacketDetails {
   uint32_t protocol;  // EtherType, host order; 0 where it can't be told
   PacketMeta meta;
 };
+static_assert(sizeof(PacketDetails) == 16 + sizeof(PacketMeta), "socket-calls.ts knows this layout");
 
 /// Room after the last slot, so that every packet can be read with one read(2) that shows its true length: a
 /// packet longer than its slot runs over slots that are still empty.

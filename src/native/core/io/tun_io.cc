@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 #include "core/io/protocol.h"
 
@@ -23,6 +24,12 @@ constexpr size_t kPacketInfoProtocolOffset = 2;
 /// Takes what a packet has beyond the caller's buffers, so that readv shows its true length. Written by the
 /// kernel, never read, and so shared by all threads.
 uint8_t g_spill[kMaxPacket + 64];
+
+/// Into so little room packets are read by way of memory of our own: one piece that shows their true length.
+/// Two pieces cost the kernel 160 ns, copying 1400 bytes 30 ns.
+constexpr size_t kMaxScratchRoom = 16 * 1024;
+/// For the virtio header.
+constexpr size_t kScratchHead = 64;
 
 uint32_t ProtocolOf(const TunFraming& framing, const uint8_t* head, size_t length) {
   if (framing.packet_info) return ProtocolAt(head, length, kPacketInfoProtocolOffset);
@@ -45,8 +52,17 @@ SysResult TunIo::ReadPacket(const iovec* views, int count, PacketMeta* meta) {
   int used = 0;
   if (framing_.virtio_header != 0) all[used++] = {meta->virtio_header, framing_.virtio_header};
   std::copy(views, views + count, all + used);
+  used += count;
+  all[used++] = {g_spill, sizeof g_spill};
   return Settle(
-      WithoutHeader(RetryOnSignal([&] { return ::readv(fd_, all, used + count); }), framing_.virtio_header));
+      WithoutHeader(RetryOnSignal([&] { return ::readv(fd_, all, used); }), framing_.virtio_header));
+}
+
+SysResult TunIo::ReadSmall(const iovec* views, int count, PacketMeta* meta) {
+  uint8_t* slot = scratch_.get() + kScratchHead;
+  const SysResult size = ReadSlot(slot, sizeof g_spill, meta);
+  if (size > 0) CopyToViews(slot, std::min(static_cast<size_t>(size), sizeof g_spill), views, count);
+  return size;
 }
 
 SysResult TunIo::ReadSlot(uint8_t* slot, size_t room, PacketMeta* meta) {
@@ -71,10 +87,12 @@ SysResult TunIo::Receive(const iovec* views, int count, int flags, PacketDetails
   const SysResult before = rules().BeforePacket(room);
   if (before <= 0) return before;
 
-  iovec all[kMaxViews + 1];
-  std::copy(views, views + count, all);
-  all[count] = {g_spill, sizeof g_spill};
-  const SysResult size = ReadPacket(all, count + 1, &details->meta);
+  if (scratch_ == nullptr && room <= kMaxScratchRoom) {
+    scratch_.reset(new (std::nothrow) uint8_t[kScratchHead + sizeof g_spill]);
+  }
+  const bool small = room <= kMaxScratchRoom && scratch_ != nullptr;
+  const SysResult size =
+      small ? ReadSmall(views, count, &details->meta) : ReadPacket(views, count, &details->meta);
   Count(&stats_.received, size);
   if (size < 0) return size;
 

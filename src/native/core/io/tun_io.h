@@ -1,5 +1,7 @@
 #pragma once
 
+#include <memory>
+
 #include "core/io/packet_io.h"
 
 namespace tunsock {
@@ -27,7 +29,10 @@ class TunIo final : public PacketIo {
   SysResult PendingError() override;
 
  private:
+  /// One readv(2) into `views` and, for its true length, what spills over.
   SysResult ReadPacket(const iovec* views, int count, PacketMeta* meta);
+  /// The same by way of scratch_.
+  SysResult ReadSmall(const iovec* views, int count, PacketMeta* meta);
   /// For a packet in a batch, which has memory before it.
   SysResult ReadSlot(uint8_t* slot, size_t room, PacketMeta* meta);
   SysResult WritePacket(const iovec* views, int count, size_t total, const PacketMeta* meta);
@@ -37,6 +42,7 @@ class TunIo final : public PacketIo {
 
   int fd_;
   TunFraming framing_;
+  std::unique_ptr<uint8_t[]> scratch_;
 };
 
 }  // namespace tunsock

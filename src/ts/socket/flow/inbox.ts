@@ -40,38 +40,14 @@ export function aheadInbox(): PacketBatch {
  */
 const OWN_BYTES = 128;
 
-/** Larger ones share pieces of this size: what keeping one packet can hold on to. */
+/** Larger ones share pieces of this size at most: what keeping one packet can hold on to. */
 const PIECE_BYTES = 16 * 1024;
 
-/**
- * Copies packets out of a batch, for listeners to keep. Memory that several packets share can't be transferred, as that of Buffer.from()
- * can't: a listener that tries would take the others' packets away.
- */
-export class PacketOwner {
-  #piece: Buffer | undefined;
-  #used = 0;
-
-  /** Packet `index` of `batch`. */
-  own(batch: PacketBatch, index: number): Buffer {
-    const start = batch.offsets[index] as number;
-    const length = batch.lengths[index] as number;
-    if (length <= OWN_BYTES) return copied(Buffer.allocUnsafeSlow(length), batch.buffer, start);
-    if (length > PIECE_BYTES / 2) return copied(Buffer.allocUnsafeSlow(length), batch.buffer, start);
-    if (this.#piece === undefined || this.#used + length > PIECE_BYTES) {
-      this.#piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
-      markAsUntransferable(this.#piece.buffer);
-      this.#used = 0;
-    }
-    const at = this.#used;
-    // The next one starts on a multiple of 8, as typed arrays over it need.
-    this.#used = (at + length + 7) & ~7;
-    return copied(this.#piece.subarray(at, at + length), batch.buffer, start);
-  }
-}
-
-function copied(packet: Buffer, from: Buffer, start: number): Buffer {
-  from.copy(packet, 0, start, start + packet.length);
-  return packet;
+/** Packets that have come up and are not handed out yet: those from `next` to `end` - 1 of a packed batch. */
+export interface OpenBatch {
+  batch: PacketBatch;
+  next: number;
+  end: number;
 }
 
 /** A packet that its holder owns, and what is known of it. */
@@ -80,6 +56,59 @@ export interface OwnedPacket {
   info: MessageInfo;
 }
 
-export function ownedPacket(owner: PacketOwner, batch: PacketBatch, index: number): OwnedPacket {
-  return { packet: owner.own(batch, index), info: infoAt(batch, index) };
+/** A copy of packets up to `after` of an open batch. */
+interface Piece {
+  open: OpenBatch;
+  after: number;
+  /** Where it starts in the batch's buffer. */
+  start: number;
+  memory: Buffer;
+}
+
+/**
+ * Copies packets out of open batches, for listeners to keep. Memory that several packets share can't be transferred, as that of Buffer.from()
+ * can't: a listener that tries would take the others' packets away.
+ */
+export class PacketOwner {
+  #piece: Piece | undefined;
+
+  /** The next packet of `open`. */
+  next(open: OpenBatch): OwnedPacket {
+    const index = open.next++;
+    return { packet: this.#own(open, index), info: infoAt(open.batch, index) };
+  }
+
+  #own(open: OpenBatch, index: number): Buffer {
+    const { buffer, offsets, lengths } = open.batch;
+    const from = offsets[index] as number;
+    const to = from + (lengths[index] as number);
+    if (to - from <= OWN_BYTES) {
+      const packet = Buffer.allocUnsafeSlow(to - from);
+      buffer.copy(packet, 0, from, to);
+      return packet;
+    }
+    let piece = this.#piece;
+    if (piece === undefined || piece.open !== open || index >= piece.after) {
+      piece = newPiece(open, index);
+      this.#piece = piece;
+    }
+    const packet = piece.memory.subarray(from - piece.start, to - piece.start);
+    // Nothing here keeps what listeners have let go.
+    if (piece.after === open.end && index === open.end - 1) this.#piece = undefined;
+    return packet;
+  }
+}
+
+/** A copy of the packets from `first` on, as many as a piece may have: one copy for all of them costs less than one for each. */
+function newPiece(open: OpenBatch, first: number): Piece {
+  const { buffer, offsets, lengths } = open.batch;
+  const endOf = (index: number) => (offsets[index] as number) + (lengths[index] as number);
+  const start = offsets[first] as number;
+  let after = first + 1;
+  while (after < open.end && endOf(after) - start <= PIECE_BYTES) after += 1;
+  const end = endOf(after - 1);
+  const memory = Buffer.allocUnsafeSlow(end - start);
+  if (after > first + 1) markAsUntransferable(memory.buffer);
+  buffer.copy(memory, 0, start, end);
+  return { open, after, start, memory };
 }

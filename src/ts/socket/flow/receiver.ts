@@ -3,7 +3,7 @@ import { filled, type PacketBatch, storeOf } from '../../packet/packet-batch';
 import { MSG_DONTWAIT } from '../../support/constants';
 import { Deferred } from '../../support/deferred';
 import type { OffloadMode } from '../../support/types';
-import { aheadInbox, type OwnedPacket, ownedPacket, PacketOwner, sharedInbox, wakeUpLimit } from './inbox';
+import { aheadInbox, type OpenBatch, type OwnedPacket, PacketOwner, sharedInbox, wakeUpLimit } from './inbox';
 
 /** Packets that receive() may take without waiting, before other work of the loop has its turn. */
 const MAX_DIRECT = 64;
@@ -35,13 +35,6 @@ export interface ReceiverOwner {
   changed(): void;
 }
 
-/** Packets that have come up and are not handed out yet. */
-interface Open {
-  batch: PacketBatch;
-  next: number;
-  end: number;
-}
-
 /**
  * Who gets the packets: first the receive() calls that wait, in their order, then 'message' listeners; 'batch' listeners see all of a
  * wake-up before. What nobody takes goes back below, where every kind of receive call finds it: before any of them looks for a packet,
@@ -51,7 +44,7 @@ export class Receiver {
   readonly #owner: ReceiverOwner;
   readonly #waiting: Waiting[] = [];
   readonly #packets = new PacketOwner();
-  #open: Open | undefined;
+  #open: OpenBatch | undefined;
   #ahead: PacketBatch | undefined;
   #paused = false;
   /** Packets that receive() has taken without waiting since the loop had its turn. */
@@ -100,7 +93,7 @@ export class Receiver {
     }
     const batch = sharedInbox();
     filled(batch, count, this.#owner.kinds);
-    const open: Open = { batch, next: 0, end: count };
+    const open: OpenBatch = { batch, next: 0, end: count };
     // Read ahead by an earlier receive(), and so older.
     const ahead = this.#open;
     this.#open = open;
@@ -198,14 +191,13 @@ export class Receiver {
   #takeNext(): OwnedPacket | undefined {
     const open = this.#open ?? this.#readAhead();
     if (open === undefined) return undefined;
-    const owned = ownedPacket(this.#packets, open.batch, open.next);
-    open.next += 1;
+    const owned = this.#packets.next(open);
     if (open.next === open.end) this.#open = undefined;
     return owned;
   }
 
   /** Where listeners or calls may come in between, packets are not read ahead, lest they be put back one by one. */
-  #readAhead(): Open | undefined {
+  #readAhead(): OpenBatch | undefined {
     this.#ahead ??= aheadInbox();
     const batch = this.#ahead;
     const { memory, capacity, slot } = storeOf(batch);
@@ -218,8 +210,7 @@ export class Receiver {
     return this.#open;
   }
 
-  #handOut(open: Open): void {
-    const { batch } = open;
+  #handOut(open: OpenBatch): void {
     let deadline = 0;
     for (let count = 0; open.next < open.end && !this.#owner.closed; count++) {
       if (count >= MIN_DELIVERED && count % CLOCK_EVERY === 0) {
@@ -229,8 +220,7 @@ export class Receiver {
       }
       const waiting = this.#waiting.shift();
       if (waiting === undefined && !(this.flowing && this.#owner.hears('message'))) return;
-      const owned = ownedPacket(this.#packets, batch, open.next);
-      open.next += 1;
+      const owned = this.#packets.next(open);
       if (waiting !== undefined) {
         waiting.resolve(owned);
         this.#owner.changed();
@@ -241,7 +231,7 @@ export class Receiver {
   }
 
   /** Nobody took them: the listener is gone, the socket is paused, a listener threw, or time is up. */
-  #putBackRest(open: Open): void {
+  #putBackRest(open: OpenBatch): void {
     if (this.#open !== open && open.next < open.end) {
       this.settle(); // what was read after them
       this.#open = open;
