@@ -28,40 +28,38 @@ uint16_t TransportSum(const uint8_t* packet, const PacketView& view) {
 /// What a superpacket's segments must have in common.
 struct Whole {
   VirtioNetHdr header;
-  Framing framing;
-  size_t transport = 0;  // of a segment's checksum
+  IpLayers layers;
+  size_t removed = 0;  // bytes of a jumbo payload length, which no segment has
   uint16_t sum = 0;  // of a segment's transport and pseudo header: 0, unless the superpacket's own was wrong
   bool no_checksum = false;
 
-  Whole(const uint8_t* packet, size_t size, const VirtioNetHdr& of, Framing framed)
-      : header(of), framing(framed) {
-    IpLayers layers;
-    if (header.needs_checksum()) transport = header.csum_start;
+  Whole(const uint8_t* packet, size_t size, const VirtioNetHdr& of, Framing framing) : header(of) {
+    const size_t transport = header.needs_checksum() ? header.csum_start : 0;
     if (!layers.Parse(packet, size, framing, transport, ZeroLength::kIsAll)) return;
     const PacketView& view = layers.innermost();
     const auto field = LoadWord<uint16_t>(packet + view.checksum_offset());
     no_checksum = !view.is_tcp() && !header.needs_checksum() && field == 0;
+    const uint8_t* ip = packet + layers[0].ip_offset;
+    if (layers[0].jumbo && LoadBe16(ip + kIp6PayloadLength) == 0) removed = kIp6JumboOption;
     if (!header.needs_checksum()) return;
     const uint64_t pseudo = PseudoHeaderSum(packet, view, 0) + htonl(static_cast<uint32_t>(view.l4_size()));
     sum = Modulo(pseudo + (0xffff - Modulo(field)));
-    if (layers[0].jumbo && packet[layers[0].ip_offset + 4] == 0 && packet[layers[0].ip_offset + 5] == 0) {
-      transport -= kIp6JumboOption;
-    }
   }
 
   /// What must hold for any segment of a superpacket, whatever its headers said. Returns where its payload
   /// is.
   [[nodiscard]] size_t CheckSegment(const Bytes& segment) const {
-    IpLayers layers;
-    CHECK(layers.Parse(segment.data(), segment.size(), framing, transport, ZeroLength::kIsWrong),
-          "a segment is a packet of the length that it says");
-    const PacketView& view = layers.innermost();
-    CHECK(view.payload_size() > 0 && view.payload_size() <= header.gso_size, "no longer than gso_size");
+    PacketView view;
     for (size_t i = 0; i < layers.count(); i++) {
-      const PacketView& ip = layers[i];
-      if (ip.version == 6) continue;
-      CHECK(Modulo(InternetSum(segment.data() + ip.ip_offset, ip.ip_header())) == 0, "IPv4 checksums");
+      CHECK(view.ParseIp(segment.data(), segment.size(), layers[i].ip_offset) && view.exact(),
+            "a segment is a packet of the length that it says, and so is each within");
+      CHECK(view.l4_offset + removed == layers[i].l4_offset && view.protocol == layers[i].protocol,
+            "with the same headers");
+      if (view.version == 4) {
+        CHECK(Modulo(InternetSum(segment.data() + view.ip_offset, view.ip_header())) == 0, "IPv4 checksums");
+      }
     }
+    CHECK(view.payload_size() > 0 && view.payload_size() <= header.gso_size, "no longer than gso_size");
     if (!no_checksum) CHECK(TransportSum(segment.data(), view) == sum, "with finished checksums");
     return view.header_size();
   }
