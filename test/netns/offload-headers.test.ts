@@ -3,13 +3,14 @@ import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vit
 import { constants, Link, Netns, type OffloadMode, PacketBatch, PacketSocket } from '../../dist';
 import { ETH_P_IP } from '../helpers/device';
 import { allowBigTcp, failure, pour } from '../helpers/kernel-peers';
-import { addressBytes, checksum, TCP, type UdpOptions, udpPacket } from '../helpers/packets';
+import { addressBytes, checksum, TCP, UDP, type UdpOptions, udpPacket } from '../helpers/packets';
 import { FAR_MAC, frame, NEAR_MAC, untilRunning } from '../helpers/pair';
 import { HAS_PYTHON } from '../helpers/peers';
 
 const ETHERNET = 14;
 const ETH_P_IPV6 = 0x86dd;
 const MTU = 1500;
+const VXLAN_PORT = 4789;
 const { VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_HDR_GSO_UDP_L4 } = constants;
 
 /** Two hosts with IPv4 and IPv6 on a cable, which take source routes and segment routing. */
@@ -74,6 +75,12 @@ interface Segment {
   tcp: Buffer;
 }
 
+/** The TCP segment of an Ethernet frame. */
+function segmentIn(bytes: Buffer): Segment | undefined {
+  const type = bytes.readUInt16BE(12);
+  return type === ETH_P_IP || type === ETH_P_IPV6 ? segmentOf(bytes.subarray(ETHERNET)) : undefined;
+}
+
 /** The TCP segment of an IP packet, behind options, extension headers and outer packets. Throws for a length that is wrong. */
 function segmentOf(packet: Buffer): Segment | undefined {
   const four = (packet[0] as number) >> 4 === 4;
@@ -94,8 +101,14 @@ function segmentOfIp4(packet: Buffer): Segment | undefined {
     }
     at += length;
   }
-  if (packet[9] !== TCP) return undefined;
-  return { source: packet.subarray(12, 16), destination, tcp: packet.subarray(header) };
+  const source = packet.subarray(12, 16);
+  const transport = packet.subarray(header);
+  if (packet[9] === TCP) return { source, destination, tcp: transport };
+  if (packet[9] !== UDP || transport.readUInt16BE(2) !== VXLAN_PORT) return undefined;
+  expect(transport.readUInt16BE(4)).toBe(transport.length);
+  if (transport.readUInt16BE(6) !== 0) expect(sum(UDP, source, destination, transport)).toBe(0);
+  // Behind UDP's header and VXLAN's comes a whole frame.
+  return segmentIn(transport.subarray(8 + 8));
 }
 
 function segmentOfIp6(packet: Buffer): Segment | undefined {
@@ -113,11 +126,12 @@ function segmentOfIp6(packet: Buffer): Segment | undefined {
   return { source: packet.subarray(8, 24), destination, tcp: packet.subarray(at) };
 }
 
-function checksumRight({ source, destination, tcp }: Segment): boolean {
+/** The checksum over a pseudo header too: 0 where the one in the packet is right. */
+function sum(protocol: number, source: Buffer, destination: Buffer, transport: Buffer): number {
   const pseudo = Buffer.alloc(8);
-  pseudo.writeUInt32BE(tcp.length, 0);
-  pseudo.writeUInt32BE(TCP, 4);
-  return checksum(Buffer.concat([source, destination, pseudo, tcp])) === 0;
+  pseudo.writeUInt32BE(transport.length, 0);
+  pseudo.writeUInt32BE(protocol, 4);
+  return checksum(Buffer.concat([source, destination, pseudo, transport]));
 }
 
 const BYTES = 3_000_000;
@@ -158,11 +172,9 @@ function seen(frames: Buffer[], whole: boolean): Seen {
   for (const bytes of frames) {
     result.longest = Math.max(result.longest, bytes.length - ETHERNET);
     if (!whole) continue;
-    const type = bytes.readUInt16BE(12);
-    const segment =
-      type === ETH_P_IP || type === ETH_P_IPV6 ? segmentOf(bytes.subarray(ETHERNET)) : undefined;
+    const segment = segmentIn(bytes);
     if (segment === undefined || segment.tcp.readUInt16BE(2) !== 7) continue;
-    expect(checksumRight(segment)).toBe(true);
+    expect(sum(TCP, segment.source, segment.destination, segment.tcp)).toBe(0);
     const start = segment.tcp.readUInt32BE(4);
     if (starts.has(start)) continue;
     const data = segment.tcp.length - ((segment.tcp[12] as number) >> 4) * 4;
@@ -205,6 +217,30 @@ describe.runIf(HAS_PYTHON)('superpackets that are cut behind more than an IP hea
     const reason = failure(near, 'ip', '-6', ...route.split(' '));
     context.skip(reason !== undefined, `${SEG6}: ${reason}`);
     const { split, raw } = await poured('fd72::2');
+    expect(raw.longest).toBeGreaterThan(10 * MTU);
+    expect([split.bytes, split.longest]).toEqual([BYTES, MTU]);
+  });
+
+  it.for(['noudpcsum', 'udpcsum'])('in a VXLAN: %s', async (sums, context) => {
+    const add = (ns: Netns, device: string, from: string, to: string) =>
+      failure(
+        ns,
+        'ip',
+        ...`link add vx type vxlan id 7 dev ${device} local ${from} remote ${to} dstport ${VXLAN_PORT} ${sums}`.split(
+          ' ',
+        ),
+      );
+    const reason = add(near, 'v0', '10.7.0.1', '10.7.0.2') ?? add(far, 'v1', '10.7.0.2', '10.7.0.1');
+    context.skip(reason !== undefined, `the kernel has no VXLAN: ${reason}`);
+    for (const [ns, address] of [
+      [near, '10.8.0.1/24'],
+      [far, '10.8.0.2/24'],
+    ] as const) {
+      const link = ns.run(() => Link.get('vx'));
+      link.addAddress(address);
+      link.up();
+    }
+    const { split, raw } = await poured('10.8.0.2');
     expect(raw.longest).toBeGreaterThan(10 * MTU);
     expect([split.bytes, split.longest]).toEqual([BYTES, MTU]);
   });
