@@ -193,7 +193,7 @@ void GroTable::StartRun(const uint8_t* packet, const PacketView& view, State sta
   if (state == State::kClosed) return;
   run.fixed_id = false;
   run.no_checksum = WithoutChecksum(packet, view);
-  run.payload = run.segment_size = view.payload_size();
+  run.payload = run.segment_size = static_cast<uint32_t>(view.payload_size());
   if (HasPush(packet, view)) run.state = State::kClosed;
 }
 
@@ -203,7 +203,7 @@ void GroTable::Append(Run& run, const uint8_t* packet, const PacketView& view) {
   packets_[run.last].next = number;
   run.last = number;
   run.count++;
-  run.payload += view.payload_size();
+  run.payload += static_cast<uint32_t>(view.payload_size());
   if (view.payload_size() < run.segment_size || HasPush(packet, view)) run.state = State::kClosed;
 }
 

@@ -96,8 +96,8 @@ class GroTable {
   /// One packet, or several whose headers are like the first one's.
   struct Run {
     PacketView view;  // of the first packet
-    size_t payload = 0;
-    size_t segment_size = 0;
+    uint32_t payload = 0;
+    uint32_t segment_size = 0;
     uint16_t first = kNone;
     uint16_t last = kNone;
     uint16_t count = 0;

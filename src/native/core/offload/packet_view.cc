@@ -121,11 +121,6 @@ void SetPayloadSize(uint8_t* packet, const PacketView& view, size_t payload) {
   if (!view.is_tcp()) StoreBe16(packet + view.l4_offset + kUdpLength, static_cast<uint16_t>(l4_size));
 }
 
-bool WithoutChecksum(const uint8_t* packet, const PacketView& view) {
-  return view.version == 4 && view.protocol == IPPROTO_UDP &&
-         LoadWord<uint16_t>(packet + view.checksum_offset()) == 0;
-}
-
 bool ChecksumsRight(const uint8_t* packet, const PacketView& view) {
   constexpr uint16_t kAllOnes = 0xffff;
   if (view.version == 4 && FoldSum(InternetSum(packet + view.ip_offset, view.ip_header())) != kAllOnes) {

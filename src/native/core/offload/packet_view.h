@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/offload/byte_order.h"
+
 namespace tunsock {
 
 /// What a packet starts with: its IP header (tun), or an Ethernet header with up to two VLAN tags (tap).
@@ -105,7 +107,10 @@ uint64_t PseudoHeaderSum(const uint8_t* packet, const PacketView& view, size_t l
 void SetPayloadSize(uint8_t* packet, const PacketView& view, size_t payload);
 
 /// Whether it is UDP over IPv4 without a checksum: 0 in its field (RFC 768). IPv6 knows no such thing.
-bool WithoutChecksum(const uint8_t* packet, const PacketView& view);
+inline bool WithoutChecksum(const uint8_t* packet, const PacketView& view) {
+  return view.protocol == IPPROTO_UDP && view.version == 4 &&
+         LoadWord<uint16_t>(packet + view.checksum_offset()) == 0;
+}
 
 /// Whether the IPv4 header's checksum and the transport's are right, where it has one. The transport's covers
 /// what the IP header counts, so that Ethernet padding stays out.
