@@ -57,6 +57,10 @@ Bytes MakeSuperpacket() {
   ip[19] = 2;
   ip[20 + kTcpOffset] = 0x50;
   ip[20 + kTcpFlags] = kTcpAck;
+  // What is to be made is derived from it, as the kernel hands it over.
+  PacketView view;
+  if (!view.Parse(packet.data(), packet.size(), Framing::kIp)) std::abort();
+  StoreWord(ip + 20 + kTcpChecksum, FoldSum(PseudoHeaderSum(ip, view, view.l4_size())));
   return packet;
 }
 

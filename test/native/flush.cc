@@ -21,7 +21,44 @@ Written Gather(GroTable& table, size_t index) {
   return write;
 }
 
+/// `packet` with what may differ as it is in `segment`; `first` is the first of the packets.
+Bytes Adjusted(Bytes packet, const Bytes& segment, const Bytes& first, Framing framing) {
+  PacketView view;
+  if (!view.Parse(packet.data(), packet.size(), framing) || view.version != 4) return packet;
+  const size_t ip = view.ip_offset;
+  const bool same_id = packet[ip + 4] == first[ip + 4] && packet[ip + 5] == first[ip + 5];
+  if (same_id && (packet[ip + 6] & 0x40) != 0) {
+    packet[ip + 4] = segment[ip + 4];
+    packet[ip + 5] = segment[ip + 5];
+    packet[ip + 10] = packet[ip + 11] = 0;
+    const unsigned sum = 0xffffU ^ SlowSum(packet.data() + ip, view.ip_header());
+    packet[ip + 10] = static_cast<uint8_t>(sum >> 8);
+    packet[ip + 11] = static_cast<uint8_t>(sum);
+  }
+  const size_t field = view.l4_offset + 6;
+  if (view.protocol == IPPROTO_UDP && packet[field] == 0 && packet[field + 1] == 0) {
+    packet[field] = segment[field];
+    packet[field + 1] = segment[field + 1];
+    const bool made = (segment[field] != 0 || segment[field + 1] != 0) && ChecksumsRight(packet.data(), view);
+    CHECK(made, "the checksum that was made");
+  }
+  return packet;
+}
+
 }  // namespace
+
+bool GivenBack(const std::vector<Bytes>& segments, const std::vector<Bytes>& packets, const Written& write,
+               Framing framing) {
+  const std::vector<uint16_t>& members = write.members;
+  if (segments.size() != members.size()) return false;
+  const Bytes& first = packets[members[0]];
+  for (size_t i = 0; i < segments.size(); i++) {
+    const Bytes& packet = packets[members[i]];
+    if (segments[i] == packet) continue;
+    if (segments.size() == 1 || segments[i] != Adjusted(packet, segments[i], first, framing)) return false;
+  }
+  return true;
+}
 
 std::vector<Written> Flush(GroTable& table, const std::vector<Bytes>& packets) {
   for (const Bytes& packet : packets) CHECK(table.Add(packet.data(), packet.size()), "room in the table");

@@ -21,4 +21,9 @@ std::vector<Written> Flush(GroTable& table, const std::vector<Bytes>& packets);
 /// Cuts `write` as its virtio header says.
 std::vector<Bytes> Split(const Written& write, Framing framing);
 
+/// Whether `segments` are the packets `write` was made of: bit for bit, but that where all had the same IPv4
+/// id and DF the ids count up, and that UDP over IPv4 without a checksum has got the right one.
+bool GivenBack(const std::vector<Bytes>& segments, const std::vector<Bytes>& packets, const Written& write,
+               Framing framing);
+
 }  // namespace tunsock::test

@@ -202,6 +202,9 @@ void TestAllExtended() {
   extensions.first_extension = IPPROTO_HOPOPTS;
   extensions.extension_headers = {IPPROTO_TCP, 0, 1, 4, 0, 0, 0, 0};
   Expect(table, BuildAll(FlowOf(extensions, 3, 100)), {{0}, {1}, {2}}, "an extension header on all");
+  extensions.first_extension = IPPROTO_ROUTING;
+  extensions.extension_headers = {IPPROTO_TCP, 0, 4, 0, 0, 0, 0, 0};
+  Expect(table, BuildAll(FlowOf(extensions, 3, 100)), {{0}, {1}, {2}}, "a routing header on all");
 }
 
 /// Another Ethernet or VLAN header keeps packets apart, and in order.
@@ -222,6 +225,47 @@ void TestLinkHeader() {
   std::vector<PacketSpec> specs = FlowOf(bare, 3, 1);
   specs[1].vlan_tags = 2;
   Expect(table, BuildAll(specs), {{0}, {1}, {2}}, "VLAN tags on one");
+}
+
+/// IPv4 ids that stand still, and UDP without checksums: each merges with its own kind.
+void TestWhatSaysNothing() {
+  GroTable table(AllOf(Framing::kIp));
+  for (const bool tcp : {true, false}) {
+    PacketSpec spec;
+    spec.tcp = tcp;
+    std::vector<PacketSpec> specs = FlowOf(spec, 4, 100);
+    for (PacketSpec& packet : specs) packet.id = 7;
+    const std::vector<Written> writes =
+        Expect(table, BuildAll(specs), {{0, 1, 2, 3}}, "an id that stands still");
+    PacketSpec whole = specs[0];
+    whole.payload = Pattern(400, spec.source_port);
+    CHECK(writes[0].bytes == whole.BuildPartial(), "merged with the first one's id");
+
+    specs[2].id = 9;
+    Expect(table, BuildAll(specs), {{0, 1}, {2}, {3}}, "it moves on");
+    specs[2].id = 8, specs[3].id = 9;
+    Expect(table, BuildAll(specs), {{0, 1}, {2, 3}}, "it stands and then counts");
+    specs[1].id = 8, specs[2].id = 8, specs[3].id = 8;
+    Expect(table, BuildAll(specs), {{0, 1}, {2, 3}}, "it counts and then stands");
+    for (PacketSpec& packet : specs) packet.id = 7, packet.fragment = 0;
+    Expect(table, BuildAll(specs), {{0}, {1}, {2}, {3}}, "without DF it means something");
+  }
+  PacketSpec udp;
+  udp.tcp = false;
+  udp.no_udp_checksum = true;
+  std::vector<PacketSpec> specs = FlowOf(udp, 4, 100);
+  const std::vector<Written> writes = Expect(table, BuildAll(specs), {{0, 1, 2, 3}}, "no UDP checksum");
+  udp.payload = Pattern(400, udp.source_port);
+  CHECK(writes[0].bytes == udp.BuildPartial(), "merged with one to be made");
+  specs[2].no_udp_checksum = false;
+  Expect(table, BuildAll(specs), {{0, 1}, {2}, {3}}, "across checksum and none");
+  specs[3].no_udp_checksum = false;
+  Expect(table, BuildAll(specs), {{0, 1}, {2, 3}}, "each with its own kind");
+  std::vector<Bytes> packets = BuildAll(specs);
+  packets[1][10] ^= 1;
+  Expect(table, packets, {{0}, {1}, {2, 3}}, "a wrong IPv4 checksum above no UDP checksum");
+  udp.version = 6;
+  Expect(table, BuildAll(FlowOf(udp, 3, 100)), {{0}, {1}, {2}}, "no UDP checksum over IPv6 (RFC 8200)");
 }
 
 void TestFlows() {
@@ -319,6 +363,7 @@ void TestGroTable() {
   TestFirstPacket();
   TestAllExtended();
   TestLinkHeader();
+  TestWhatSaysNothing();
   TestFlows();
   TestOptions();
   TestLimits();

@@ -7,6 +7,7 @@ int main() {
   tunsock::test::TestChecksum();
   tunsock::test::TestPacketView();
   tunsock::test::TestGsoSplit();
+  tunsock::test::TestGsoLayers();
   tunsock::test::TestGroTable();
   tunsock::test::TestRoundTrip();
   tunsock::test::TestOffloadReceive();

@@ -49,7 +49,7 @@ void PutIpHeader(Bytes& out, const PacketSpec& spec, size_t l4_size) {
   if (spec.version == 4) {
     Put8(out, 0x40 + static_cast<unsigned>(5 + spec.ip_options.size() / 4));
     Put8(out, spec.tos);
-    Put16(out, static_cast<unsigned>(20 + spec.ip_options.size() + l4_size));
+    Put16(out, spec.big ? 0 : static_cast<unsigned>(20 + spec.ip_options.size() + l4_size));
     Put16(out, spec.id);
     Put16(out, spec.fragment);
     Put8(out, spec.hop_limit);
@@ -61,7 +61,7 @@ void PutIpHeader(Bytes& out, const PacketSpec& spec, size_t l4_size) {
     Patch16(out, start + 10, 0xffffU ^ SlowSum(out.data() + start, out.size() - start));
   } else {
     Put32(out, 0x60000000 | static_cast<uint32_t>(spec.tos) << 20 | spec.flow_label);
-    Put16(out, static_cast<unsigned>(spec.extension_headers.size() + l4_size));
+    Put16(out, spec.big ? 0 : static_cast<unsigned>(spec.extension_headers.size() + l4_size));
     Put8(out, spec.extension_headers.empty() ? protocol : spec.first_extension);
     Put8(out, spec.hop_limit);
     PutAll(out, Address(spec, spec.host));
@@ -94,7 +94,7 @@ size_t L4HeaderSize(const PacketSpec& spec) {
 
 uint16_t SlowPseudoSum(const PacketSpec& spec, size_t l4_size) {
   Bytes pseudo = Address(spec, spec.host);
-  PutAll(pseudo, Address(spec, 200));
+  PutAll(pseudo, spec.final_destination.empty() ? Address(spec, 200) : spec.final_destination);
   Put32(pseudo, static_cast<uint32_t>(l4_size));
   Put32(pseudo, spec.tcp ? 6 : 17);
   return SlowSum(pseudo.data(), pseudo.size());
@@ -187,6 +187,8 @@ std::vector<PacketSpec> PacketSpec::Cut(size_t gso_size) const {
     const size_t end = std::min(at + gso_size, payload.size());
     PacketSpec segment = *this;
     segment.payload.assign(payload.begin() + static_cast<long>(at), payload.begin() + static_cast<long>(end));
+    if (big) segment.extension_headers.clear();
+    segment.big = false;
     segment.id = static_cast<uint16_t>(id + segments.size());
     segment.sequence = sequence + static_cast<uint32_t>(at);
     if (at > 0) segment.flags &= 0x7f;                // CWR

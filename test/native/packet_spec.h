@@ -25,7 +25,9 @@ struct PacketSpec {
   Bytes ip_options;         // IPv4; a multiple of 4
   Bytes extension_headers;  // IPv6, as they stand; the last one's next header is patched
   uint8_t first_extension = 0;
-  uint8_t host = 1;  // the source's last address byte
+  uint8_t host = 1;         // the source's last address byte
+  Bytes final_destination;  // where it has hops to go before: what the pseudo header has (RFC 1122, 4.2.3.8)
+  bool big = false;         // its lengths say 0 (BIG TCP); with extension headers, those of no segment
   uint16_t source_port = 1000;
   uint16_t target_port = 2000;
   uint32_t sequence = 5000;

@@ -78,7 +78,11 @@ void TestLies() {
       {"payload length over the packet's", 6, false, 0, false, false, set(4, 1)},
       {"payload length cuts TCP", 6, true, 0, false, false, set(5, 19)},
       {"fragment header", 6, true, 0, true, true, set(6, IPPROTO_FRAGMENT)},
-      {"routing header is a protocol of its own", 6, true, 0, false, false, set(6, IPPROTO_ROUTING)},
+      {"authentication header is a protocol of its own", 6, true, 0, false, false, set(6, IPPROTO_AH)},
+      {"a fragment header behind a routing header", 6, true, 0, true, true,
+       [](Bytes& b) { b[6] = IPPROTO_ROUTING, b[40] = IPPROTO_FRAGMENT, b[41] = 0; }},
+      {"routing header longer than the packet", 6, false, 0, false, false,
+       [](Bytes& b) { b[6] = IPPROTO_ROUTING, b[41] = 200; }},
       {"hop-by-hop longer than the packet", 6, false, 0, false, false,
        [](Bytes& b) { b[6] = IPPROTO_HOPOPTS, b[41] = 255; }},
       {"destination options to the last byte", 6, false, 0, false, false,
@@ -116,6 +120,16 @@ void TestOptionsAndEthernet() {
   CHECK(Parse(extensions.Build(), Framing::kIp, view) && view.extended, "IPv6 extension headers");
   CHECK(view.l4_offset == 64 && view.l4_header == 20 && view.is_tcp(), "what is behind extension headers");
 
+  // Hop-by-hop, destination, routing of type 4, destination once more: in any order, as segmentation has it.
+  extensions.extension_headers = {IPPROTO_DSTOPTS, 0, 1, 4, 0, 0, 0, 0, IPPROTO_ROUTING, 0, 1, 4, 0, 0, 0, 0};
+  Bytes routing(24);
+  routing[0] = IPPROTO_DSTOPTS, routing[1] = 2, routing[2] = 4;
+  for (const Bytes& more : {routing, Bytes{IPPROTO_TCP, 0, 1, 4, 0, 0, 0, 0}}) {
+    extensions.extension_headers.insert(extensions.extension_headers.end(), more.begin(), more.end());
+  }
+  CHECK(Parse(extensions.Build(), Framing::kIp, view) && view.extended && !view.fragment, "a routing header");
+  CHECK(view.l4_offset == 88 && view.l4_header == 20 && view.is_tcp(), "what is behind a routing header");
+
   // Destination options, one header after another, as far as a payload length reaches; then TCP.
   Bytes endless = extensions.Build();
   endless.resize(40);
@@ -130,6 +144,21 @@ void TestOptionsAndEthernet() {
     endless.insert(endless.end(), header.begin(), header.end());
   }
   CHECK(!Parse(endless, Framing::kIp, view), "extension headers beyond what an offset holds");
+
+  PacketSpec big;
+  for (const int version : {4, 6}) {
+    big.version = version;
+    big.payload = Pattern(100);
+    Bytes zero = big.Build();
+    zero[version == 4 ? 2 : 4] = zero[version == 4 ? 3 : 5] = 0;
+    CHECK(view.Parse(zero.data(), zero.size(), Framing::kIp, ZeroLength::kIsAll), "a length of 0 is all");
+    CHECK(view.exact() && view.payload_size() == 100 && !view.cut, "all of it");
+    Parse(zero, Framing::kIp, view);
+    CHECK(view.l4_header == 0, "without that it is 0");
+    Bytes cut = big.Build();
+    cut.pop_back();
+    CHECK(!Parse(cut, Framing::kIp, view) && view.cut, "the end is missing");
+  }
 
   PacketSpec frame;
   frame.vlan_tags = 2;

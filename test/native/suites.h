@@ -5,6 +5,7 @@ namespace tunsock::test {
 void TestChecksum();
 void TestPacketView();
 void TestGsoSplit();
+void TestGsoLayers();
 void TestGroTable();
 void TestRoundTrip();
 void TestOffloadReceive();

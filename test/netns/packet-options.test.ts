@@ -3,7 +3,9 @@ import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { constants, PacketBatch } from '../../dist';
+import { ETH_P_IP } from '../helpers/device';
 import { empty, OTHER, packetStage, room, TEST, text } from '../helpers/packet-stage';
+import { checksumsRight, udpPacket } from '../helpers/packets';
 import { frame } from '../helpers/pair';
 
 const { MSG_DONTWAIT } = constants;
@@ -120,6 +122,35 @@ describe('options', () => {
       const a = near({ filter: [{ code: 6, jt: 0, jf: 0, k: 30 }] });
       far().sendmsg(text('cut'));
       expect(a.recvmsg(room())).toMatchObject({ size: 30, bytes: 30 });
+    });
+
+    it("that cuts is refused with offload 'split', before anything is opened", () => {
+      const before = descriptors();
+      expect(() => near({ filter: '1\n6 0 0 96', offload: 'split' })).toThrow(
+        expect.objectContaining({ name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE' }),
+      );
+      expect(descriptors()).toBe(before);
+    });
+
+    it("that cuts nothing holds for superpackets with offload 'split'", () => {
+      const socket = near({ filter: '1\n6 0 0 262144', offload: 'split', protocol: 'ip' });
+      const data = 'x'.repeat(60_000);
+      const packet = udpPacket(['10.3.0.2', 4000], ['10.3.0.1', 9], data, { unfinished: true });
+      far({ offload: 'raw' }).sendmsg(frame(ETH_P_IP, packet), 0, {
+        offload: {
+          needsChecksum: true,
+          checksumStart: 34,
+          checksumOffset: 6,
+          gsoType: constants.VIRTIO_NET_HDR_GSO_UDP_L4,
+          gsoSize: 1000,
+        },
+      });
+      for (let index = 0; index < 60; index++) {
+        const bytes = room();
+        const received = bytes.subarray(14, socket.recvmsg(bytes).bytes);
+        expect([received.length, checksumsRight(received)]).toEqual([1028, true]);
+      }
+      expect(socket.stats().received.errors).toBe(0);
     });
 
     it('that is too long', () => {

@@ -45,6 +45,42 @@ export function bpfProgram(name: string, value: unknown): Uint32Array {
   return words;
 }
 
+/** BPF_RET, with a constant or the accumulator (linux/bpf_common.h). */
+const BPF_CLASS = 0x07;
+const BPF_RET = 0x06;
+const BPF_RET_K = 0x06;
+/** MAXIMUM_SNAPLEN of libpcap: what `tcpdump -ddd` lets a program return that cuts nothing. */
+const WHOLE_PACKET = 262144;
+const UNLIMITED = 0xffffffff;
+const K_WORD = FIELDS.indexOf('k');
+
+/**
+ * A program of bpfProgram() for a socket whose superpackets are cut here: the kernel runs it on each superpacket, so that a length that it
+ * returns would cut that one, and not the packets that it stands for. What means a whole packet is made no limit at all: a superpacket may
+ * have 524280 bytes.
+ *
+ * @throws TypeError `ERR_INVALID_ARG_VALUE` when it returns a length, known or not, that could cut a packet.
+ */
+export function wholePackets(name: string, program: Uint32Array): Uint32Array {
+  const words = program.slice();
+  for (let at = 0; at < words.length; at += FIELDS.length) {
+    const code = words[at] as number;
+    if ((code & BPF_CLASS) !== BPF_RET) continue;
+    const k = words[at + K_WORD] as number;
+    if (code === BPF_RET_K && k === 0) continue;
+    if (code !== BPF_RET_K || k < WHOLE_PACKET) {
+      const returned = code === BPF_RET_K ? k : 'a length that is computed';
+      throw invalidArgValue(
+        `${name}[${at / FIELDS.length}]`,
+        `a return of 0 or of at least ${WHOLE_PACKET} with offload 'split': it is run on superpackets, and would cut them`,
+        returned,
+      );
+    }
+    words[at + K_WORD] = UNLIMITED;
+  }
+  return words;
+}
+
 function parseText(name: string, text: string): BpfInstruction[] {
   const [count, ...lines] = text.trim().split(/\s*\n\s*/);
   if (!/^\d+$/.test(count ?? '') || Number(count) !== lines.length) {

@@ -12,6 +12,8 @@ const COLUMNS = 5;
 const SLAB_ALIGNMENT = 64;
 /** Room behind the last slot: a packet that is longer than its slot is read whole, to learn its length. */
 const TAIL_BYTES = 65536 + 64;
+/** The same of a batch in which packets lie one behind another: that of the largest superpacket, GSO_MAX_SIZE and a link header. */
+export const PACKED_ROOM = Math.ceil((8 * 65535 + 18 + 64) / 64) * 64;
 const PACKED_ALIGNMENT = 16;
 const MAX_CAPACITY = 65536;
 const MAX_PACKET_SIZE = 1 << 20;
@@ -21,7 +23,7 @@ const MAX_SLAB_BYTES = 2 ** 32 - 1 - TAIL_BYTES;
 export interface PacketBatchOptions {
   /** The most packets that it holds: 1 to 65536. Default 64. */
   capacity?: number;
-  /** The most bytes of each packet: 1 to 1048576. Default 2048; superpackets of a socket with `offload: 'raw'` have up to 65535, beside a link header. */
+  /** The most bytes of each packet: 1 to 1048576. Default 2048; superpackets of a socket with `offload: 'raw'` have up to 65535, on an interface with a larger gso_max_size up to 524280, beside a link header. */
   packetSize?: number;
 }
 
@@ -94,7 +96,10 @@ function allocate(bytes: number): ArrayBuffer {
 export let storeOf: (batch: PacketBatch) => BatchStore;
 /** Whether a value is a batch indeed, and doesn't only look like one. */
 let isBatch: (value: unknown) => value is PacketBatch;
-/** A batch in which packets lie one behind another and are never cut: room for `bytes` bytes of them, and one more packet. */
+/**
+ * A batch in which packets lie one behind another and are never cut: room for `bytes` bytes of them, and one more packet of a tun device.
+ * PACKED_ROOM must be free for each that is received.
+ */
 export let packedBatch: (capacity: number, bytes: number) => PacketBatch;
 /** Copies `size` bytes of `views` into `batch` as the next packet; returns its index, or -1 where there is no room. */
 export let appendTo: (batch: PacketBatch, views: readonly Uint8Array[], size: number) => number;

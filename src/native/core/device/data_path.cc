@@ -13,8 +13,8 @@ SysResult Split(const Device& device, const GroOptions& merge, std::unique_ptr<P
   GroOptions options = merge;
   const SysResult longest = device.MaxIpPacket();
   if (longest > 0) options.max_ip_packet = static_cast<size_t>(longest);
-  std::unique_ptr<PacketIo> split(new (std::nothrow) OffloadIo(std::move(*io), options));
-  if (split == nullptr) return -ENOMEM;
+  std::unique_ptr<OffloadIo> split(new (std::nothrow) OffloadIo(std::move(*io), options));
+  if (split == nullptr || !split->HasMemory()) return -ENOMEM;
   *io = std::move(split);
   return 0;
 }

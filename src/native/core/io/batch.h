@@ -58,6 +58,14 @@ static_assert(sizeof(PacketDetails) == 16 + sizeof(PacketMeta), "socket-calls.ts
 /// packet longer than its slot runs over slots that are still empty.
 constexpr size_t kBatchTail = 65536 + 64;
 
+/// The largest superpacket, with its link header: GSO_MAX_SIZE (BIG TCP). No tun device hands over one of
+/// more than kMaxPacket; interfaces with a larger gso_max_size or gro_max_size do, to packet sockets.
+constexpr size_t kMaxSuperpacket = 8 * 65535 + 18;
+
+/// The free room that a batch whose packets lie one behind another has for each that is received: none of
+/// them is cut. A multiple of 64.
+constexpr size_t kPackedRoom = (kMaxSuperpacket + 63 + 64) & ~size_t{63};
+
 /// A borrowed view of a PacketBatch's memory: PacketMeta for each packet, then columns of 32-bit words, one
 /// word a packet, then, from the next multiple of 64, the slab. With `packet_size` 0 packets lie one behind
 /// another and are never cut; otherwise each has a slot of that size. The owner keeps the memory alive and in
@@ -112,6 +120,9 @@ struct Batch {
   /// The most that packet `index` may keep of its length.
   [[nodiscard]] size_t SlotLength() const { return packet_size != 0 ? packet_size : SIZE_MAX; }
 
+  /// What must be left of the slab from a packet's offset on.
+  [[nodiscard]] size_t RoomForOne() const { return packet_size != 0 ? kBatchTail : kPackedRoom; }
+
   /// Whether packet `index` lies inside the slab: JavaScript can write what it likes into offsets and
   /// lengths.
   [[nodiscard]] bool Holds(uint32_t index) const {
@@ -154,7 +165,7 @@ SysResult FillBatch(const Batch& batch, SysResult* behind, ReceiveOne receive) {
   uint32_t count = 0;
   for (; count < batch.capacity; ++count) {
     const size_t offset = batch.SlotOffset(count);
-    if (batch.slab_bytes < offset + kBatchTail) break;
+    if (batch.slab_bytes < offset + batch.RoomForOne()) break;
     const size_t room = batch.slab_bytes - offset;
     const SysResult result = receive(batch.slab + offset, room, count);
     if (result < 0) return EndOfBatch(count, result, behind);

@@ -3,8 +3,11 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <new>
 #include <numeric>
 #include <utility>
+#include <vector>
 
 namespace tunsock {
 namespace {
@@ -14,8 +17,8 @@ constexpr uint32_t kUnfinished = 0x8 | 0x100;
 
 /// Packets that make no sense which one call drops before it gives up.
 constexpr int kMaxDrops = 64;
-/// A batch of one packet, however long.
-constexpr size_t kIncomingBytes = 128 + kBatchTail;
+/// A batch of one packet, however long. What is never touched costs no memory.
+constexpr size_t kIncomingBytes = 128 + kPackedRoom;
 
 /// Refusals that may speak of the superpacket rather than of the device's state. ENOMEM is what a packet
 /// socket gets when the kernel can't cut it (validate_xmit_skb() in net/core/dev.c).
@@ -46,8 +49,10 @@ void MoveSentFirst(const Batch& batch, uint32_t start, uint32_t count, const boo
 }  // namespace
 
 OffloadIo::OffloadIo(std::unique_ptr<PacketIo> inner, const GroOptions& merge)
-    : inner_(std::move(inner)), memory_(kIncomingBytes / sizeof(uint64_t)), table_(merge) {
-  incoming_.Map(reinterpret_cast<uint8_t*>(memory_.data()), memory_.size() * sizeof(uint64_t), 1, 0);
+    : inner_(std::move(inner)),
+      memory_(new (std::nothrow) uint64_t[kIncomingBytes / sizeof(uint64_t)]),
+      table_(merge) {
+  incoming_.Map(reinterpret_cast<uint8_t*>(memory_.get()), kIncomingBytes, 1, 0);
 }
 
 SysResult OffloadIo::Refill() {

@@ -2,7 +2,6 @@
 
 #include <array>
 #include <memory>
-#include <vector>
 
 #include "core/io/packet_io.h"
 #include "core/offload/gro_table.h"
@@ -15,14 +14,17 @@ namespace tunsock {
 ///
 /// Receive: a superpacket is read whole into memory of this object, which holds what the caller has no room
 /// for until the next call (Held()). A batch is filled with whole superpackets where they fit, so that they
-/// can be made again when it is sent. A packet whose header makes no sense is dropped and counted as an
-/// error.
+/// can be made again when it is sent. A packet whose header makes no sense, or which is a superpacket of
+/// nothing that GsoSplitter cuts, is dropped and counted as an error.
 ///
 /// Send: packets of one flow keep their order, flows may overtake each other. Where the kernel refuses a
 /// superpacket whose packets it takes one by one, superpackets of that kind are not made again (refused()).
 class OffloadIo final : public PacketIo {
  public:
   OffloadIo(std::unique_ptr<PacketIo> inner, const GroOptions& merge);
+
+  /// Whether there was memory for a superpacket; otherwise the object is not to be used.
+  [[nodiscard]] bool HasMemory() const { return memory_ != nullptr; }
 
   SysResult Receive(const iovec* views, int count, int flags, PacketDetails* details) override;
   SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) override;
@@ -61,8 +63,8 @@ class OffloadIo final : public PacketIo {
 
   std::unique_ptr<PacketIo> inner_;
   OffloadStats offload_stats_;
-  std::vector<uint64_t> memory_;  // of incoming_; words, so that the metadata is aligned
-  Batch incoming_;                // one packet
+  std::unique_ptr<uint64_t[]> memory_;  // of incoming_; words, so that the metadata is aligned
+  Batch incoming_;                      // one packet
   GsoSplitter splitter_;
   GroTable table_;
 };

@@ -45,11 +45,13 @@ bool HasPush(const uint8_t* packet, const PacketView& view) {
 /// A right checksum has two forms where it is zero; segmentation makes one of them.
 constexpr uint16_t kOtherZero = 0xffff;
 
-/// Whether the checksum fields have the form that segmentation gives them.
+/// Whether the checksum fields have the form that segmentation gives them, or UDP has none.
 bool UsualChecksums(const uint8_t* packet, const PacketView& view) {
   if (view.version == 4 && LoadWord<uint16_t>(packet + view.ip_offset + kIp4Checksum) == kOtherZero)
     return false;
-  return LoadWord<uint16_t>(packet + view.checksum_offset()) != (view.is_tcp() ? kOtherZero : 0);
+  const auto checksum = LoadWord<uint16_t>(packet + view.checksum_offset());
+  if (view.is_tcp()) return checksum != kOtherZero;
+  return checksum != 0 || view.version == 4;
 }
 
 /// Whether the packet, by itself, is one that segmentation could have made.
@@ -63,15 +65,27 @@ bool Mergeable(const uint8_t* packet, const PacketView& view) {
   return LoadBe16(l4 + kUdpLength) == view.l4_size();
 }
 
+/// How far the IPv4 id is from that of `first`.
+uint16_t IdDistance(const uint8_t* first, const uint8_t* packet, const PacketView& view) {
+  const size_t at = view.ip_offset + kIp4Id;
+  return static_cast<uint16_t>(LoadBe16(packet + at) - LoadBe16(first + at));
+}
+
+/// Whether `packet`, the second of a run, has the IPv4 id of `first` where that means nothing.
+bool KeepsId(const uint8_t* first, const uint8_t* packet, const PacketView& view) {
+  return view.version == 4 && (LoadBe16(first + view.ip_offset + kIp4Fragment) & kIp4DontFragment) != 0 &&
+         IdDistance(first, packet, view) == 0;
+}
+
 /// Whether the IP header is that of `first` but for what segmentation makes itself: it counts the packet's
-/// bytes, all of them, and is the one after `count` others (IPv4 id).
-bool SameIpHeader(const uint8_t* first, const uint8_t* packet, const PacketView& view, uint16_t count) {
+/// bytes, all of them, and its id is `distance` away (IPv4).
+bool SameIpHeader(const uint8_t* first, const uint8_t* packet, const PacketView& view, uint16_t distance) {
   const uint8_t* a = first + view.ip_offset;
   const uint8_t* b = packet + view.ip_offset;
   if (view.version == 4) {
     return LoadBe16(b + kIp4TotalLength) == view.ip_size && SameBytes(a, b, 0, kIp4TotalLength) &&
-           LoadBe16(b + kIp4Id) == static_cast<uint16_t>(LoadBe16(a + kIp4Id) + count) &&
-           SameBytes(a, b, kIp4Fragment, kIp4Checksum) && SameBytes(a, b, kIp4Addresses, kIp4Header);
+           IdDistance(first, packet, view) == distance && SameBytes(a, b, kIp4Fragment, kIp4Checksum) &&
+           SameBytes(a, b, kIp4Addresses, kIp4Header);
   }
   return LoadBe16(b + kIp6PayloadLength) + kIp6Header == view.ip_size &&
          SameBytes(a, b, 0, kIp6PayloadLength) && SameBytes(a, b, kIp6PayloadLength + 2, kIp6Header);
@@ -147,11 +161,15 @@ bool GroTable::Join(size_t index, const uint8_t* packet, size_t size) {
   if (payload > run.segment_size || whole - view.ip_offset > kMaxIpSize || whole > kMaxFrame) return false;
   if (!view.is_tcp() && run.count == kMaxUdpSegments) return false;
   const uint8_t* first = packets_[run.first].bytes;
-  if (!SameBytes(first, packet, 0, view.ip_offset) || !SameIpHeader(first, packet, view, run.count) ||
-      !SameL4Header(first, packet, view, run.payload) || !UsualChecksums(packet, view)) {
+  const bool fixed_id = run.count == 1 ? KeepsId(first, packet, view) : run.fixed_id;
+  if (!SameBytes(first, packet, 0, view.ip_offset) ||
+      !SameIpHeader(first, packet, view, fixed_id ? 0 : run.count) ||
+      !SameL4Header(first, packet, view, run.payload) || !UsualChecksums(packet, view) ||
+      WithoutChecksum(packet, view) != run.no_checksum) {
     return false;
   }
   if (!ChecksumsRight(packet, view) || !VerifyFirst(run)) return false;
+  run.fixed_id = fixed_id;
   Append(run, packet, view);
   return true;
 }
@@ -173,7 +191,9 @@ void GroTable::StartRun(const uint8_t* packet, const PacketView& view, State sta
   run.count = 1;
   run.state = state;
   if (state == State::kClosed) return;
-  run.payload = run.segment_size = view.payload_size();
+  run.fixed_id = false;
+  run.no_checksum = WithoutChecksum(packet, view);
+  run.payload = run.segment_size = static_cast<uint32_t>(view.payload_size());
   if (HasPush(packet, view)) run.state = State::kClosed;
 }
 
@@ -183,7 +203,7 @@ void GroTable::Append(Run& run, const uint8_t* packet, const PacketView& view) {
   packets_[run.last].next = number;
   run.last = number;
   run.count++;
-  run.payload += view.payload_size();
+  run.payload += static_cast<uint32_t>(view.payload_size());
   if (view.payload_size() < run.segment_size || HasPush(packet, view)) run.state = State::kClosed;
 }
 

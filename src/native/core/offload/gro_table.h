@@ -37,10 +37,13 @@ struct GroGroup {
 ///     for (size_t i = 0; i < table.group_count(); i++) { group = table.Gather(i, iov + 1); … writev … }
 ///     table.Clear();
 ///
-/// Packets merge that the kernel, cutting the superpacket again, gives back bit for bit: equal headers but
-/// for what counts up (TCP sequence, IPv4 id), equal payload lengths but for a shorter last one, checksums
-/// that are right. SYN, FIN, RST, URG, CWR, fragments, IPv4 options, IPv6 extension headers, empty payloads
-/// and a UDP checksum of 0 never merge; PSH ends a run. Everything else is a group of its own, untouched.
+/// Packets merge that the kernel, cutting the superpacket again, gives back: equal headers but for what
+/// counts up (TCP sequence, IPv4 id), equal payload lengths but for a shorter last one, checksums that are
+/// right. Bit for bit, but for two fields that say nothing: an IPv4 id that stands still beside DF (RFC 6864;
+/// it counts up afterwards), and the checksum of UDP over IPv4 that has none (RFC 768; it has one
+/// afterwards). Each merges with its own kind only, as the kernel's GRO has the former. SYN, FIN, RST, URG,
+/// CWR, fragments, IPv4 options, IPv6 extension headers and empty payloads never merge; PSH ends a run.
+/// Everything else is a group of its own, untouched.
 ///
 /// Order: groups stand in the order of their first packets, and a packet joins the latest group of its flow
 /// or starts the next one. So within a flow nothing is overtaken. Flows may overtake each other: what has
@@ -54,8 +57,7 @@ class GroTable {
   static constexpr size_t kMaxPackets = 512;             // of one flush
   static constexpr size_t kMaxIovecs = kMaxPackets + 1;  // of one group: the header and each payload
   static constexpr size_t kMaxUdpSegments = 64;          // UDP_MAX_SEGMENTS before Linux 6.9
-  static constexpr size_t kMaxIpSize = 65535;
-  static constexpr size_t kMaxFrame = kMaxIpSize + 18;  // what is sent at most: one VLAN tag
+  static constexpr size_t kMaxFrame = kMaxIpSize + 18;   // what is sent at most: one VLAN tag
 
   explicit GroTable(const GroOptions& options) : options_(options) { buckets_.fill(kNone); }
 
@@ -94,12 +96,14 @@ class GroTable {
   /// One packet, or several whose headers are like the first one's.
   struct Run {
     PacketView view;  // of the first packet
-    size_t payload = 0;
-    size_t segment_size = 0;
+    uint32_t payload = 0;
+    uint32_t segment_size = 0;
     uint16_t first = kNone;
     uint16_t last = kNone;
     uint16_t count = 0;
     State state = State::kClosed;
+    bool fixed_id = false;     // the second packet had the first one's IPv4 id
+    bool no_checksum = false;  // UDP without one
   };
 
   [[nodiscard]] bool DeviceTakes(const PacketView& view) const;

@@ -5,13 +5,30 @@
 
 namespace tunsock {
 
-bool PacketView::Parse(const uint8_t* packet, size_t packet_size, Framing framing) {
+namespace {
+
+/// The hop-by-hop header before TCP that says a length above 65535, as ipv6_has_hopopt_jumbo() knows it.
+bool IsJumboOption(const uint8_t* header) {
+  constexpr uint8_t kJumboPayload = 0xc2;
+  return header[0] == IPPROTO_TCP && header[1] == 0 && header[2] == kJumboPayload && header[3] == 4;
+}
+
+}  // namespace
+
+bool PacketView::Parse(const uint8_t* packet, size_t packet_size, Framing framing, ZeroLength zero) {
   *this = PacketView();
   size = packet_size;
   if (framing == Framing::kEthernet && !SkipLinkHeader(packet)) return false;
-  if (size <= ip_offset) return false;
+  return ParseIp(packet, packet_size, ip_offset, zero);
+}
+
+bool PacketView::ParseIp(const uint8_t* packet, size_t packet_size, size_t ip_at, ZeroLength zero) {
+  *this = PacketView();
+  size = packet_size;
+  if (size <= ip_at || ip_at > UINT16_MAX) return false;
+  ip_offset = static_cast<uint16_t>(ip_at);
   version = packet[ip_offset] >> 4;
-  const bool valid = version == 4 ? ParseIp4(packet) : version == 6 && ParseIp6(packet);
+  const bool valid = version == 4 ? ParseIp4(packet, zero) : version == 6 && ParseIp6(packet, zero);
   if (valid && !fragment) MeasureL4Header(packet);
   return valid;
 }
@@ -33,13 +50,15 @@ bool PacketView::SkipLinkHeader(const uint8_t* packet) {
   return (type == 0x0800 && nibble == 4) || (type == 0x86dd && nibble == 6);
 }
 
-bool PacketView::ParseIp4(const uint8_t* packet) {
+bool PacketView::ParseIp4(const uint8_t* packet, ZeroLength zero) {
   const uint8_t* ip = packet + ip_offset;
   const size_t room = size - ip_offset;
   if (room < kIp4Header) return false;
   const size_t header = static_cast<size_t>(ip[0] & 15) * 4;
   ip_size = LoadBe16(ip + kIp4TotalLength);
-  if (header < kIp4Header || ip_size < header || ip_size > room) return false;
+  if (ip_size == 0 && zero == ZeroLength::kIsAll) ip_size = room;
+  cut = ip_size > room;
+  if (header < kIp4Header || ip_size < header || cut || ip_offset + header > UINT16_MAX) return false;
   l4_offset = static_cast<uint16_t>(ip_offset + header);
   protocol = ip[9];
   fragment = (LoadBe16(ip + kIp4Fragment) & 0x3fff) != 0;
@@ -47,21 +66,24 @@ bool PacketView::ParseIp4(const uint8_t* packet) {
   return true;
 }
 
-// Walks hop-by-hop and destination options (RFC 8200), which leave the pseudo header as it is. Any other
-// extension header ends the walk and counts as the protocol.
-bool PacketView::ParseIp6(const uint8_t* packet) {
+// Walks hop-by-hop options, destination options and routing headers (RFC 8200), as the kernel's segmentation
+// does (ipv6_gso_pull_exthdrs()). Any other extension header ends the walk and counts as the protocol.
+bool PacketView::ParseIp6(const uint8_t* packet, ZeroLength zero) {
   const uint8_t* ip = packet + ip_offset;
   const size_t room = size - ip_offset;
   if (room < kIp6Header) return false;
-  ip_size = kIp6Header + LoadBe16(ip + kIp6PayloadLength);
-  if (ip_size > room) return false;
+  const size_t said = LoadBe16(ip + kIp6PayloadLength);
+  ip_size = said == 0 && zero == ZeroLength::kIsAll ? room : kIp6Header + said;
+  cut = ip_size > room;
+  if (cut) return false;
   size_t header = kIp6Header;
-  protocol = ip[6];
-  while (protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_DSTOPTS) {
+  protocol = ip[kIp6NextHeader];
+  while (protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_ROUTING) {
     if (ip_size < header + 8) return false;
+    if (header == kIp6Header && protocol == IPPROTO_HOPOPTS) jumbo = IsJumboOption(ip + header);
     protocol = ip[header];
     header += (static_cast<size_t>(ip[header + 1]) + 1) * 8;
-    if (ip_size < header || header > UINT16_MAX - kMaxEthernetHeader) return false;
+    if (ip_size < header || ip_offset + header > UINT16_MAX) return false;
   }
   l4_offset = static_cast<uint16_t>(ip_offset + header);
   fragment = protocol == IPPROTO_FRAGMENT;
@@ -104,6 +126,7 @@ bool ChecksumsRight(const uint8_t* packet, const PacketView& view) {
   if (view.version == 4 && FoldSum(InternetSum(packet + view.ip_offset, view.ip_header())) != kAllOnes) {
     return false;
   }
+  if (WithoutChecksum(packet, view)) return true;
   // Without options and extension headers the addresses lie before the transport's header: one sum over both.
   const size_t l4_size = view.l4_size();
   const size_t addresses = 2 * view.address_size();

@@ -1,5 +1,5 @@
 import { markAsUntransferable } from 'node:worker_threads';
-import { infoAt, type PacketBatch, packedBatch, storeOf } from '../../packet/packet-batch';
+import { infoAt, PACKED_ROOM, type PacketBatch, packedBatch, storeOf } from '../../packet/packet-batch';
 import type { MessageInfo, OffloadMode } from '../../support/types';
 
 const INBOX_PACKETS = 384;
@@ -22,7 +22,8 @@ let inbox: PacketBatch | undefined;
  * loop can fill it again is put back.
  */
 export function sharedInbox(): PacketBatch {
-  if (inbox === undefined || storeOf(inbox).isGone) inbox = packedBatch(INBOX_PACKETS, INBOX_BYTES);
+  if (inbox === undefined || storeOf(inbox).isGone)
+    inbox = packedBatch(INBOX_PACKETS, INBOX_BYTES + PACKED_ROOM);
   return inbox;
 }
 
@@ -31,7 +32,7 @@ const AHEAD_BYTES = 64 * 1024;
 
 /** Where a socket reads ahead for receive(), iterators and streams. */
 export function aheadInbox(): PacketBatch {
-  return packedBatch(AHEAD_PACKETS, AHEAD_BYTES);
+  return packedBatch(AHEAD_PACKETS, AHEAD_BYTES + PACKED_ROOM);
 }
 
 /**

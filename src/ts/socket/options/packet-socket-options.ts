@@ -1,5 +1,5 @@
 import type { PacketSettings } from '../../native';
-import { type BpfInstruction, bpfProgram } from '../../packet/bpf';
+import { type BpfInstruction, bpfProgram, wholePackets } from '../../packet/bpf';
 import { hardwareDestination } from '../../packet/send-meta';
 import { ETH_P_ALL, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 } from '../../support/constants';
 import { invalidArgType, invalidArgValue } from '../../support/errors';
@@ -56,13 +56,14 @@ export interface PacketSocketOptions extends SocketOptions {
   fanout?: FanoutOptions;
   /**
    * A classic BPF program that says how many bytes of a packet are received, 0 for none of it: instructions, or text as
-   * `tcpdump -ddd` prints it (for `type: 'dgram'`, `tcpdump -y RAW -ddd`).
+   * `tcpdump -ddd` prints it (for `type: 'dgram'`, `tcpdump -y RAW -ddd`). It is run on what the interface has, which may be
+   * superpackets; so with `offload: 'split'` it lets a packet through whole or not at all: it returns 0 or at least 262144.
    */
   filter?: readonly BpfInstruction[] | string;
   /**
    * Segmentation offload (PACKET_VNET_HDR), with `type: 'raw'`. 'none': frames as the interface has them, which may be superpackets
-   * without their checksums. 'split': frames no longer than the mtu with finished checksums, cut and made here; superpackets of UDP tunnels, which
-   * are not cut here, are dropped and counted as errors. 'raw': with what is still to be done to each (`info.offload`). Default 'none'.
+   * without their checksums. 'split': frames no longer than the mtu with finished checksums, cut and made here, those in tunnels (IP in IP,
+   * GRE, UDP) too; what can't be cut is dropped and counted as an error. 'raw': with what is still to be done to each (`info.offload`). Default 'none'.
    */
   offload?: OffloadMode;
   /** Say in `info` when each packet came (SO_TIMESTAMPNS). Default false. */
@@ -148,7 +149,10 @@ export function packetConfig(options: PacketSocketOptions): PacketConfig {
       promiscuous: optional('promiscuous', boolean) ?? false,
       ignoreOutgoing: optional('ignoreOutgoing', boolean) ?? false,
       fanout: optional('fanout', fanoutArgument),
-      filter: optional('filter', bpfProgram) ?? new Uint32Array(),
+      filter:
+        optional('filter', (name, value) =>
+          offload === 'split' ? wholePackets(name, bpfProgram(name, value)) : bpfProgram(name, value),
+        ) ?? new Uint32Array(),
       timestamps: optional('timestamps', boolean) ?? false,
       auxdata: optional('auxdata', boolean) ?? false,
       receiveBuffer: optional('receiveBuffer', wholeNumber(1, MAX_BUFFER)) ?? 0,

@@ -1,0 +1,96 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import type { Netns } from '../../dist';
+
+/** What the kernel is told by programs, for tests of what tunsock has no call for. */
+
+/** Runs a command in `netns`; returns what it says when it fails or is not there. */
+export function failure(netns: Netns, command: string, ...args: string[]): string | undefined {
+  const { error, status, stderr } = netns.run(() => spawnSync(command, args, { encoding: 'utf8' }));
+  return error?.message ?? (status === 0 ? undefined : stderr.trim() || `${command}: status ${status}`);
+}
+
+/** RTM_NEWLINK with IFLA_GSO_MAX_SIZE, IFLA_GRO_MAX_SIZE, and the same for IPv4 (41, 58, 63 and 64 in linux/if_link.h). */
+const SET_MAX_SIZES = `
+import socket, struct, sys
+name, size = sys.argv[1], int(sys.argv[2])
+attributes = b''.join(struct.pack('HHI', 8, kind, size) for kind in (41, 58, 63, 64))
+body = struct.pack('BxHiII', 0, 0, socket.if_nametoindex(name), 0, 0) + attributes
+netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+netlink.send(struct.pack('IHHII', 16 + len(body), 16, 5, 1, 0) + body)
+error = struct.unpack('i', netlink.recv(4096)[16:20])[0]
+sys.exit(f'RTM_NEWLINK: {error}' if error else 0)
+`;
+
+/** Lets the kernel make superpackets of up to `bytes` bytes for an interface (BIG TCP; IPv4 since Linux 6.3). */
+export function allowBigTcp(netns: Netns, name: string, bytes: number): string | undefined {
+  return failure(netns, 'python3', '-c', SET_MAX_SIZES, name, String(bytes));
+}
+
+const SINK = `
+  const { parentPort, workerData: { address } } = require('node:worker_threads');
+  const { createHash } = require('node:crypto');
+  const server = require('node:net').createServer((socket) => {
+    const hash = createHash('sha1');
+    let arrived = 0;
+    socket.on('data', (chunk) => { hash.update(chunk); arrived += chunk.length; });
+    socket.on('end', () => { parentPort.postMessage({ hash: hash.digest('hex'), bytes: arrived }); socket.end(); });
+    socket.on('error', () => {});
+  });
+  server.listen(7, address, () => parentPort.postMessage('ready'));
+`;
+
+/** One TCP connection's data, one way, by a program whose sockets have options that Node's have not. */
+const SOURCE = `
+import hashlib, socket, sys
+address, size, options = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
+six = ':' in address
+tcp = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
+tcp.settimeout(10)
+if options:
+    if six: tcp.setsockopt(socket.IPPROTO_IPV6, 57, options) # IPV6_RTHDR
+    else: tcp.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, options)
+tcp.connect((address, 7))
+data = b''.join(hashlib.sha1(at.to_bytes(4, 'big')).digest() for at in range(size // 20))
+tcp.sendall(data)
+tcp.shutdown(socket.SHUT_WR)
+tcp.recv(1)
+print(hashlib.sha1(data).hexdigest())
+`;
+
+export interface Poured {
+  sent: string;
+  received: string;
+  bytes: number;
+}
+
+/**
+ * One TCP connection from `from` to `address` of `to`, `bytes` one way. `options`: IP_OPTIONS, or for IPv6 a routing header
+ * (IPV6_RTHDR).
+ */
+export async function pour(
+  from: Netns,
+  to: Netns,
+  address: string,
+  bytes: number,
+  options: Buffer = Buffer.alloc(0),
+): Promise<Poured> {
+  const sink = to.run(() => new Worker(SINK, { eval: true, workerData: { address } }));
+  try {
+    await once(sink, 'message');
+    const arguments_ = ['-c', SOURCE, address, String(bytes), options.toString('hex')];
+    const source = from.run(() => spawn('python3', arguments_, { stdio: ['ignore', 'pipe', 'inherit'] }));
+    let sent = '';
+    source.stdout.on('data', (text) => {
+      sent += text;
+    });
+    const arrived = once(sink, 'message');
+    const [status] = await once(source, 'close');
+    if (status !== 0) throw new Error(`the sender failed: ${status}`);
+    const [{ hash, bytes: count }] = await arrived;
+    return { sent: sent.trim(), received: hash, bytes: count };
+  } finally {
+    await sink.terminate();
+  }
+}
