@@ -1,7 +1,8 @@
 #pragma once
 
-// Included before everything else (binding.gyp): binds to functions of glibc by the version that they have had since the beginning
-// of their architecture. They moved from libpthread to libc in 2.34, and what was linked there would not load on anything older.
+// Included before everything else (binding.gyp): binds to functions of glibc by the version that they have
+// had since the beginning of their architecture. They moved from libpthread to libc in 2.34, and what was
+// linked there would not load on anything older.
 
 #if defined(__has_include)
 #if __has_include(<features.h>)

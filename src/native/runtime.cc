@@ -1,6 +1,6 @@
-// What the addon needs of the C++ runtime, so that it links against no libstdc++: one that is older than the compiler's, or musl's,
-// is then as good as any. All of it is hidden (exports.map). Without exceptions there is one answer to what would be thrown: the
-// process ends, as it would at std::terminate.
+// What the addon needs of the C++ runtime, so that it links against no libstdc++: one that is older than the
+// compiler's, or musl's, is then as good as any. All of it is hidden (exports.map). Without exceptions there
+// is one answer to what would be thrown: the process ends, as it would at std::terminate.
 
 #include <cstddef>
 #include <cstdio>

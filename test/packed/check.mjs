@@ -1,5 +1,5 @@
 // The package as users get it: packs it, installs the tarball in empty folders, and uses it there in each of the ways that there are.
-// Needs the right to make devices, so test/run.mjs starts it.
+// Programs that make devices run in a network namespace of their own; packing and installing do not, for npm may need the network.
 import assert from 'node:assert';
 import {
   chmodSync,
@@ -51,7 +51,9 @@ function installed(name, ...flags) {
   return folder;
 }
 const users = installed('users', '--ignore-scripts');
-const inFolder = (command, args, folder = users) => run(command, args, { cwd: folder });
+/** Runs a program that may make devices: in a network namespace of its own. */
+const inFolder = (command, args, folder = users) =>
+  run(process.execPath, [join(top, 'test/run.mjs'), command, ...args], { cwd: folder });
 
 await check('The tarball', () => {
   assert(packed.size < SIZE_LIMIT, `${packed.size} bytes; ${SIZE_LIMIT} is the limit`);
@@ -222,7 +224,7 @@ for (const [arch, machine] of [
   await check(`${arch} with musl, in a process of its own C library`, () => {
     const addon = join(users, `node_modules/tunsock/prebuilds/linux-${arch}/tunsock.musl.node`);
     if (!existsSync(addon)) throw new Skipped('not prebuilt');
-    const fetched = join(top, 'build/prebuild', `musl-${arch}`);
+    const fetched = join(top, 'node_modules/.cache/prebuild', `musl-${arch}`);
     const libc = [`/lib/ld-musl-${machine}.so.1`, join(fetched, `lib/${machine}-linux-musl/libc.so`)].find(
       (path) => existsSync(path),
     );

@@ -33,7 +33,8 @@ class Poller {
   Poller& operator=(const Poller&) = delete;
   ~Poller() { Close(); }
 
-  /// Watches for `events`; 0 stops, and leaves the handle ready to start again. -ENOSYS where the loop can't watch.
+  /// Watches for `events`; 0 stops, and leaves the handle ready to start again. -ENOSYS where the loop can't
+  /// watch.
   SysResult Start(napi_env env, int fd, int events, Callback callback, void* context);
 
   /// Whether the watch keeps the process alive.

@@ -1,7 +1,7 @@
 // Loads the addon and asks the kernel something that an emulated processor can ask too.
 const assert = require('node:assert');
-const { Netns } = require('tunsock');
-const here = Netns.current();
-assert(here.fd > 2);
-here.close();
-console.log(`${process.arch}, Node ${process.version}`);
+const { Link } = require('tunsock');
+
+const loopback = Link.get('lo');
+assert.equal(loopback.index, 1);
+console.log(`${process.arch}, Node ${process.version}, ${loopback.name} by rtnetlink`);
