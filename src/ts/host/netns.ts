@@ -6,8 +6,6 @@ import { boolean, callback, integer, knownOptions, optionsObject } from '../supp
 /**
  * A namespace as this thread goes in and out of it. `handle` is absent only for the one where the thread is while no
  * `run` is under way: whatever takes the thread out of there opens it first, so that there is a way back.
- *
- * @internal
  */
 export interface Place {
   handle: NetnsHandle | undefined;
