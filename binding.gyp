@@ -5,6 +5,7 @@
       ['OS=="linux"', {
         'sources': [
           'src/native/module.cc',
+          'src/native/runtime.cc',
           'src/native/binding/device_binding.cc',
           'src/native/binding/link_binding.cc',
           'src/native/binding/listener.cc',
@@ -38,8 +39,10 @@
         'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NAPI_DISABLE_CPP_EXCEPTIONS',
           # In a Worker that is being terminated nothing can be thrown; without this the whole process would abort.
           'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],
-        'cflags_cc': ['-std=c++17', '-O3', '-Wall', '-Wextra', '-fno-exceptions', '-fvisibility=hidden'],
+        'cflags_cc': ['-std=c++17', '-O3', '-Wall', '-Wextra', '-fno-exceptions', '-fvisibility=hidden',
+          '-ffunction-sections', '-fdata-sections', '-include', '<(module_root_dir)/src/native/old_glibc.h'],
         'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],
+        'ldflags': ['-Wl,--as-needed', '-Wl,--gc-sections', '-Wl,--version-script=<(module_root_dir)/src/native/exports.map'],
       }, {
         # Nothing to build elsewhere: importing works, opening says that Linux is needed.
         'type': 'none',

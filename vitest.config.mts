@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
+const reporter = fileURLToPath(new URL('./test/reporter.mts', import.meta.url));
 const results = process.env.TUNSOCK_TEST_RESULTS;
 
 export default defineConfig({
@@ -14,6 +15,6 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    reporters: results === undefined ? ['default'] : ['default', ['json', { outputFile: results }]],
+    reporters: results === undefined ? [reporter] : [reporter, ['json', { outputFile: results }]],
   },
 });

@@ -1,3 +1,5 @@
+/// <reference types="node" preserve="true" />
+
 export type { Route } from './host/cidr';
 export { Link, type LinkCounters, type Neighbour } from './host/link';
 export type { LinkOptions, VethPeer } from './host/link-options';

@@ -1,6 +1,5 @@
-import { join } from 'node:path';
-
-import load = require('node-gyp-build');
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 
 /** What a SocketHandle tells its socket, as the first argument of onEvent(kind, value). */
 export enum NativeEvent {
@@ -224,7 +223,18 @@ export interface Rtnetlink {
  * The typed face of the addon (src/native/binding). Its functions return a count or a negative errno, or the
  * data named here; they never make errors themselves. Arguments are validated before they get here.
  */
-export type NativeBinding = DeviceBinding & HostBinding;
+export type NativeBinding = DeviceBinding &
+  HostBinding & {
+    /** Whose event loop descriptors are watched from (src/native/binding/poller.h); once, before anything is watched. */
+    setRuntime(runtime: Runtime): void;
+  };
+
+/** As src/native/binding/poller.h has them. */
+enum Runtime {
+  Node = 0,
+  Deno = 1,
+  Bun = 2,
+}
 
 let binding: NativeBinding | undefined;
 
@@ -241,22 +251,65 @@ export function native(): NativeBinding {
 
 function loadBinding(): NativeBinding {
   if (process.platform !== 'linux') {
-    throw Object.assign(
-      new Error(
-        `tunsock needs Linux: there are no TUN/TAP devices and packet sockets as it uses them on ${process.platform}`,
-      ),
-      { code: 'ERR_TUNSOCK_PLATFORM' },
+    throw withCode(
+      `tunsock needs Linux: there are no TUN/TAP devices and packet sockets as it uses them on ${process.platform}`,
+      'ERR_TUNSOCK_PLATFORM',
     );
   }
+  const system = `linux-${process.arch} with ${libc()}`;
+  const causes: unknown[] = [];
+  for (const file of addonFiles().filter((path) => existsSync(path))) {
+    const loaded = { exports: {} };
+    try {
+      // Not require(): bundlers would look for the file, and a single executable application has no require() for files.
+      process.dlopen(loaded, file);
+      const addon = loaded.exports as NativeBinding;
+      addon.setRuntime(runtime());
+      return addon;
+    } catch (cause) {
+      causes.push(cause);
+    }
+  }
+  throw withCode(
+    causes.length === 0
+      ? `tunsock has no addon for ${system}; compile it with "npm explore tunsock -- npm run build:native", which needs python3, make and g++`
+      : `tunsock's addon for ${system} can't be loaded: ${(causes[0] as Error).message}; "npm explore tunsock -- npm run build:native" compiles one for this system, which needs python3, make and g++`,
+    'ERR_TUNSOCK_ADDON',
+    causes[0],
+  );
+}
+
+/** Where the addon can be, best first. */
+function addonFiles(): string[] {
+  // There is no __dirname in a bundle that is an ES module.
+  const folder = typeof __dirname === 'string' ? __dirname : dirname(process.argv[1] ?? process.execPath);
+  const prebuilt = join('prebuilds', `linux-${process.arch}`, `tunsock.${libc()}.node`);
+  return [
+    // Compiled here, by who has a reason to.
+    join(folder, '..', 'build', 'Release', 'tunsock.node'),
+    join(folder, '..', prebuilt),
+    // Beside a bundle or a single executable application: the folder as it is in the package, or the one file.
+    join(folder, prebuilt),
+    join(folder, 'tunsock.node'),
+  ];
+}
+
+/** Which C library this process runs on, by what the kernel has mapped for it. */
+function libc(): 'glibc' | 'musl' {
   try {
-    return load(join(__dirname, '..')) as NativeBinding;
-  } catch (cause) {
-    throw Object.assign(
-      new Error(
-        'tunsock: the native addon is missing or can\'t be loaded; build it with "npm rebuild tunsock" (this needs python3, make and g++)',
-        { cause },
-      ),
-      { code: 'ERR_TUNSOCK_ADDON' },
-    );
+    return /\/(ld-musl-|libc\.musl-)/.test(readFileSync('/proc/self/maps', 'latin1')) ? 'musl' : 'glibc';
+  } catch {
+    // No /proc. Alpine is what has musl.
+    return existsSync('/etc/alpine-release') ? 'musl' : 'glibc';
   }
+}
+
+/** Whose event loop it is: Deno and Bun have Node's interface, and loops of their own below it. */
+function runtime(): Runtime {
+  if (process.versions.deno !== undefined) return Runtime.Deno;
+  return process.versions.bun !== undefined ? Runtime.Bun : Runtime.Node;
+}
+
+function withCode(message: string, code: string, cause?: unknown): Error {
+  return Object.assign(cause === undefined ? new Error(message) : new Error(message, { cause }), { code });
 }

@@ -13,23 +13,25 @@ namespace {
 /// first needs them; were that one elsewhere at the time, fs and dns.lookup would stay there for good. Node's
 /// own async work, unlike uv_queue_work, is waited for by a Worker that ends.
 void StartThreadPool(napi_env env) {
-  static std::once_flag started;
-  std::call_once(started, [env] {
-    struct Work {
-      napi_async_work handle = nullptr;
-    };
-    auto* work = new Work;
-    napi_value name = nullptr;
-    napi_create_string_utf8(env, "tunsock:pool", NAPI_AUTO_LENGTH, &name);
-    napi_create_async_work(
-        env, nullptr, name, [](napi_env, void*) {},
-        [](napi_env done_env, napi_status, void* data) {
-          napi_delete_async_work(done_env, static_cast<Work*>(data)->handle);
-          delete static_cast<Work*>(data);
-        },
-        work, &work->handle);
-    napi_queue_async_work(env, work->handle);
-  });
+  static std::mutex mutex;
+  static bool started = false;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (started) return;
+  started = true;
+  struct Work {
+    napi_async_work handle = nullptr;
+  };
+  auto* work = new Work;
+  napi_value name = nullptr;
+  napi_create_string_utf8(env, "tunsock:pool", NAPI_AUTO_LENGTH, &name);
+  napi_create_async_work(
+      env, nullptr, name, [](napi_env, void*) {},
+      [](napi_env done_env, napi_status, void* data) {
+        napi_delete_async_work(done_env, static_cast<Work*>(data)->handle);
+        delete static_cast<Work*>(data);
+      },
+      work, &work->handle);
+  napi_queue_async_work(env, work->handle);
 }
 
 /// A network namespace, opened. Closed with the object when nothing else closes it.

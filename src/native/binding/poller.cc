@@ -1,8 +1,24 @@
 #include "binding/poller.h"
 
+#include <atomic>
 #include <cerrno>
 
+#include "binding/args.h"
+
 namespace tunsock {
+namespace {
+
+std::atomic<Runtime> runtime{Runtime::kNode};
+
+void SetRuntime(const Napi::CallbackInfo& info) {
+  runtime = static_cast<Runtime>(IntArg(info, 0));
+}
+
+}  // namespace
+
+void RegisterPoller(Napi::Env env, Napi::Object exports) {
+  exports.Set("setRuntime", Napi::Function::New<SetRuntime>(env, "setRuntime"));
+}
 
 /// What the loop knows of: it lives until uv_close has called back, which can be after its Poller is gone.
 struct Poller::Handle {
@@ -15,7 +31,12 @@ struct Poller::Handle {
   static void OnEvent(uv_poll_t* poll, int status, int events) {
     auto* handle = static_cast<Handle*>(poll->data);
     if (handle->owner == nullptr) return;
-    if (status < 0) handle->owner->events_ = 0;
+    if (status < 0) {
+      handle->owner->events_ = 0;
+    } else if (runtime == Runtime::kDeno) {
+      // Before the callback, which may close the handle, or ask for something else.
+      uv_poll_start(poll, handle->owner->events_, OnEvent);
+    }
     handle->callback(handle->context, status, events);
   }
 
@@ -59,6 +80,7 @@ SysResult Poller::Open(napi_env env, int fd, Callback callback, void* context) {
 SysResult Poller::Start(napi_env env, int fd, int events, Callback callback, void* context) {
   if (events == events_) return 0;
   if (handle_ == nullptr) {
+    if (runtime == Runtime::kBun) return -ENOSYS;
     const SysResult result = Open(env, fd, callback, context);
     if (result < 0) return result;
   }

@@ -1,11 +1,23 @@
 #pragma once
 
-#include <node_api.h>
+#include <napi.h>
 #include <uv.h>
 
 #include "core/sys/sys_result.h"
 
 namespace tunsock {
+
+/// Whose event loop napi_get_uv_event_loop gives, one for a process. As src/ts/native.ts has them.
+enum class Runtime : int {
+  kNode = 0,
+  /// Stops a watch after each event: it has to be started again.
+  kDeno = 1,
+  /// Has no uv_poll_t, and ends the process when one is made.
+  kBun = 2,
+};
+
+/// setRuntime(runtime).
+void RegisterPoller(Napi::Env env, Napi::Object exports);
 
 /// Watches one descriptor from the event loop of one environment (never the default loop, never the thread
 /// pool). Owned by whoever owns the descriptor, which must outlive it: close the poller before its
@@ -21,7 +33,8 @@ class Poller {
   Poller& operator=(const Poller&) = delete;
   ~Poller() { Close(); }
 
-  /// Watches for `events`; 0 stops, and leaves the handle ready to start again.
+  /// Watches for `events`; 0 stops, and leaves the handle ready to start again. -ENOSYS where the loop can't
+  /// watch.
   SysResult Start(napi_env env, int fd, int events, Callback callback, void* context);
 
   /// Whether the watch keeps the process alive.

@@ -32,6 +32,10 @@ const overrides = new Map<number, readonly [name: string, message: string]>([
 
 const defaultHints = new Map<string, string>([
   ['EPERM', 'this needs CAP_NET_ADMIN: run as root, grant it with setcap, or start under unshare -Urn'],
+  [
+    'poll ENOSYS',
+    "this runtime's event loop can't watch descriptors: events and asynchronous calls need Node or Deno; sendmsg(), recvmsg(), sendmmsg() and recvmmsg() work",
+  ],
 ]);
 
 /** Makes the error for a native result, which is a negative errno. */
@@ -39,7 +43,7 @@ export function systemError(errno: number, syscall: string, context: SystemError
   const [code, text] = overrides.get(errno) ??
     getSystemErrorMap().get(errno) ?? [`E${-errno}`, `unknown error ${-errno}`];
   const subject = context.path ?? context.interface;
-  const hint = context.hint ?? defaultHints.get(code);
+  const hint = context.hint ?? defaultHints.get(`${syscall} ${code}`) ?? defaultHints.get(code);
   const message = `${syscall} ${code}: ${text}${subject === undefined ? '' : `, ${subject}`}${hint === undefined ? '' : ` (${hint})`}`;
   const error = Object.assign(new Error(message), { code, errno, syscall }) as SystemError;
   if (context.path !== undefined) error.path = context.path;
