@@ -10,5 +10,6 @@ void TestRoundTrip();
 void TestOffloadReceive();
 void TestOffloadSend();
 void TestHeld();
+void TestNetlink();
 
 }  // namespace tunsock::test
