@@ -210,7 +210,11 @@ export class Link {
     return addressGenerationName(this.#read().addressGeneration);
   }
   set addressGeneration(value: AddressGeneration) {
-    this.#change({ addressGeneration: addressGenerationNumber('addressGeneration', value) });
+    const addressGeneration = addressGenerationNumber('addressGeneration', value);
+    const answer = this.#run((netlink) => netlink.changeLink(this.#index, { addressGeneration }));
+    const secret = value === 'stable-secret' && answer === EINVAL;
+    const hint = secret ? 'write a secret to /proc/sys/net/ipv6/conf/NAME/stable_secret first' : undefined;
+    answered(answer, 'RTM_SETLINK', this.#name, hint);
   }
 
   /** IFF_* of netdevice(7). */

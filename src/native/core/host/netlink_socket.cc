@@ -39,6 +39,12 @@ SysResult NetlinkSocket::Request(NetlinkMessage* message, const Visitor& visit) 
   const std::vector<uint8_t>& request = message->Finish(++sequence_);
   NetlinkAnswer answer(sequence_);
   kernel_text_.clear();
+  datagrams_ = 0;
+  bool has_messages = false;
+  const Visitor mark = [&](uint16_t type, Bytes payload) {
+    has_messages = true;
+    visit(type, payload);
+  };
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
   SysResult result = RetryOnSignal([&] {
@@ -58,7 +64,8 @@ SysResult NetlinkSocket::Request(NetlinkMessage* message, const Visitor& visit) 
     if (result < 0) return result;
     if (static_cast<size_t>(result) > kBufferSize) return -EMSGSIZE;
     // Only the kernel is believed: a process with CAP_NET_ADMIN may send here too.
-    result = sender.nl_pid == 0 ? answer.Take({buffer_.get(), static_cast<size_t>(result)}, visit) : 0;
+    result = sender.nl_pid == 0 ? answer.Take({buffer_.get(), static_cast<size_t>(result)}, mark) : 0;
+    if (std::exchange(has_messages, false)) ++datagrams_;
   } while (result == 0);
   kernel_text_ = answer.kernel_text();
   if (result < 0) return result;

@@ -25,10 +25,13 @@ class NetlinkSocket {
 
   /// What the kernel said about the last refusal (NETLINK_EXT_ACK); empty when it said nothing.
   [[nodiscard]] const std::string& kernel_text() const { return kernel_text_; }
+  /// How many datagrams of the last answer had more in them than its end.
+  [[nodiscard]] size_t datagrams() const { return datagrams_; }
 
  private:
   UniqueFd fd_;
   uint32_t sequence_ = 0;
+  size_t datagrams_ = 0;
   std::string kernel_text_;
   /// Not cleared, so that pages of it which no answer reaches cost nothing.
   std::unique_ptr<uint8_t[]> buffer_;

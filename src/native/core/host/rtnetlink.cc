@@ -9,14 +9,13 @@
 
 #include <algorithm>
 #include <map>
-#include <tuple>
-#include <unordered_set>
+#include <unordered_map>
 #include <utility>
 
 namespace tunsock {
 namespace {
 
-/// How often a list is read anew that changed while it was read.
+/// How often a list is read that changes while it is read.
 constexpr int kDumpAttempts = 8;
 /// A group of nexthop objects has no groups in it; more than this many ways a route can't go.
 constexpr size_t kMaxHops = 1024;
@@ -75,19 +74,6 @@ std::string Key(const RuleInfo& rule) {
   return {reinterpret_cast<const char*>(bytes.data), bytes.size};
 }
 
-/// What stood in any of several readings of a list, each record once and as it was last seen.
-template <typename Record>
-std::vector<Record> Union(std::vector<std::vector<Record>>* readings) {
-  std::vector<Record> all;
-  std::unordered_set<std::string> seen;
-  for (auto reading = readings->rbegin(); reading != readings->rend(); ++reading) {
-    for (Record& record : *reading) {
-      if (seen.insert(Key(record)).second) all.push_back(std::move(record));
-    }
-  }
-  return all;
-}
-
 }  // namespace
 
 SysResult Rtnetlink::Run(NetlinkMessage* message, const NetlinkSocket::Visitor& visit) {
@@ -97,24 +83,41 @@ SysResult Rtnetlink::Run(NetlinkMessage* message, const NetlinkSocket::Visitor& 
   if (result < 0) return result;
   result = socket.Request(message, visit);
   kernel_text_ = socket.kernel_text();
+  datagrams_ = socket.datagrams();
   return result;
 }
 
 template <typename Record, typename Take>
-SysResult Rtnetlink::Dump(NetlinkMessage message, std::vector<Record>* records, Take take) {
-  std::vector<std::vector<Record>> readings;
-  SysResult result = -EINTR;
-  while (result == -EINTR && readings.size() < kDumpAttempts) {
-    std::vector<Record>& reading = readings.emplace_back();
-    result = Run(&message, [&](uint16_t, Bytes payload) {
+SysResult Rtnetlink::Dump(NetlinkMessage message, std::vector<Record>* records, Take take, Order order) {
+  std::vector<Record> reading;
+  std::vector<Record> all;
+  std::unordered_map<std::string, size_t> places;
+  for (int attempt = 0; attempt < kDumpAttempts; ++attempt) {
+    reading.clear();
+    const SysResult result = Run(&message, [&](uint16_t, Bytes payload) {
       Record record;
       if (take(payload, &record)) reading.push_back(std::move(record));
     });
+    if (result < 0 && result != -EINTR) return result;
+    // Between two datagrams of a list that the kernel finds its place in by counting, a change can hide a
+    // record that did not change, and the kernel may tell of that change too late to mark the list. So a
+    // list of several is read until a reading has nothing new.
+    const bool whole = result == 0 && (datagrams_ <= 1 || order == Order::kByKey);
+    if (attempt == 0 && whole) {
+      std::move(reading.begin(), reading.end(), std::back_inserter(*records));
+      return 0;
+    }
+    const size_t before = all.size();
+    for (Record& record : reading) {
+      const auto [place, is_new] = places.try_emplace(Key(record), all.size());
+      if (is_new) {
+        all.push_back(std::move(record));
+      } else {
+        all[place->second] = std::move(record);
+      }
+    }
+    if (attempt > 0 && result == 0 && all.size() == before) break;
   }
-  // A change moves what comes after it out of one reading's way at most, so that what did not change is in
-  // some.
-  std::vector<Record> all = result == -EINTR ? Union(&readings) : std::move(readings.back());
-  if (result < 0 && result != -EINTR) return result;
   std::move(all.begin(), all.end(), std::back_inserter(*records));
   return 0;
 }
@@ -135,8 +138,15 @@ SysResult Rtnetlink::ListLinks(std::vector<LinkInfo>* links) {
 Failure Rtnetlink::CreateLink(const LinkSpec& spec, const std::vector<AddressSpec>& addresses,
                               LinkInfo* made) {
   kernel_text_.clear();
-  NetlinkMessage create(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, LinkHeader(0, spec.settings));
-  if (!PutLinkSpec(&create, spec) || !spec.settings.name.has_value()) return {-EINVAL, "RTM_NEWLINK"};
+  LinkSpec first = spec;
+  LinkSettings later;
+  // A link has IPv6 only once it is there, and an address as soon as it is up.
+  if (spec.settings.address_generation.has_value()) {
+    std::swap(first.settings.address_generation, later.address_generation);
+    std::swap(first.settings.up, later.up);
+  }
+  NetlinkMessage create(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, LinkHeader(0, first.settings));
+  if (!PutLinkSpec(&create, first) || !spec.settings.name.has_value()) return {-EINVAL, "RTM_NEWLINK"};
   NetlinkSocket socket;
   SysResult result = NetlinkSocket::Open(&socket);
   if (result < 0) return {result, "socket"};
@@ -155,6 +165,12 @@ Failure Rtnetlink::CreateLink(const LinkSpec& spec, const std::vector<AddressSpe
   bool found = false;
   result = ask(&get, [&](uint16_t, Bytes payload) { found = ParseLink(payload, made); });
   if (result == 0 && !found) result = -ENODEV;
+  if (result == 0 && later.address_generation.has_value()) {
+    step = "RTM_SETLINK";
+    NetlinkMessage change(RTM_SETLINK, 0, LinkHeader(made->index, later));
+    PutLinkSettings(&change, later);
+    result = ask(&change, ignore);
+  }
   for (const AddressSpec& address : addresses) {
     if (result < 0) break;
     step = "RTM_NEWADDR";
@@ -286,14 +302,18 @@ SysResult Rtnetlink::DumpRoutes(int family, uint32_t index, std::optional<uint32
   if (table.has_value()) message.PutU32(RTA_TABLE, *table);
   std::vector<RouteInfo> found;
   // What an older kernel does not filter is filtered here.
-  const SysResult result = Dump(std::move(message), &found, [&](Bytes payload, RouteInfo* route) {
-    if (!ParseRoute(payload, route) || route->destination.address.family != family) return false;
-    if (table.has_value() && route->table != *table) return false;
-    if (type.has_value()) return route->type == *type;
-    return !IsRejecting(route->type) &&
-           (route->next_hop_id != 0 || std::any_of(route->hops.begin(), route->hops.end(),
-                                                   [&](const NextHop& hop) { return hop.index == index; }));
-  });
+  const SysResult result = Dump(
+      std::move(message), &found,
+      [&](Bytes payload, RouteInfo* route) {
+        if (!ParseRoute(payload, route) || route->destination.address.family != family) return false;
+        if (table.has_value() && route->table != *table) return false;
+        if (type.has_value()) return route->type == *type;
+        return !IsRejecting(route->type) &&
+               (route->next_hop_id != 0 ||
+                std::any_of(route->hops.begin(), route->hops.end(),
+                            [&](const NextHop& hop) { return hop.index == index; }));
+      },
+      family == AF_INET ? Order::kByKey : Order::kByPosition);
   // A table is made with its first route.
   if (result == -ENOENT) return 0;
   if (result < 0) return result;

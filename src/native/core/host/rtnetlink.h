@@ -68,9 +68,13 @@ class Rtnetlink {
  private:
   SysResult Run(
       NetlinkMessage* message, const NetlinkSocket::Visitor& visit = [](uint16_t, Bytes) {});
-  /// Adds to `records` what `take` makes of the messages of a dump.
+  /// How the kernel finds its place in a list that it goes on with: by what comes next, or by counting.
+  enum class Order { kByKey, kByPosition };
+  /// Adds to `records` what `take` makes of the messages of a dump: of all that did not change meanwhile, and
+  /// of what did as it was at some moment.
   template <typename Record, typename Take>
-  SysResult Dump(NetlinkMessage message, std::vector<Record>* records, Take take);
+  SysResult Dump(NetlinkMessage message, std::vector<Record>* records, Take take,
+                 Order order = Order::kByPosition);
   /// The routes of one family and, if `table` is given, table: those out of the link, or where `type` is
   /// given those of this type, which have no link.
   SysResult DumpRoutes(int family, uint32_t index, std::optional<uint32_t> table, std::optional<uint8_t> type,
@@ -81,6 +85,7 @@ class Rtnetlink {
   SysResult ListCandidates(uint32_t index, const RouteSpec& spec, std::vector<RouteInfo>* routes);
 
   std::string kernel_text_;
+  size_t datagrams_ = 0;
 };
 
 }  // namespace tunsock
