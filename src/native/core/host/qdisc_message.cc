@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace tunsock {
 namespace {
@@ -20,7 +21,7 @@ tcmsg QdiscHeader(uint32_t index, uint32_t parent, uint32_t handle) {
 
 /// Probabilities are parts of 2^32 - 1.
 uint32_t Probability(double part) {
-  return static_cast<uint32_t>(part * 4294967295.0 + 0.5);
+  return static_cast<uint32_t>(std::llround(part * UINT32_MAX));
 }
 
 }  // namespace

@@ -3,7 +3,14 @@ import { type BpfInstruction, bpfProgram } from '../../packet/bpf';
 import { hardwareDestination } from '../../packet/send-meta';
 import { ETH_P_ALL, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 } from '../../support/constants';
 import { invalidArgType, invalidArgValue } from '../../support/errors';
-import { anyInterfaceName, boolean, integer, knownOptions, oneOf, optionsObject } from '../../support/options';
+import {
+  anyInterfaceName,
+  boolean,
+  integer,
+  knownOptions,
+  oneOf,
+  optionsObject,
+} from '../../support/options';
 import type { OffloadMode, PacketDestination } from '../../support/types';
 import {
   offloadMode,
