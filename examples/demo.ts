@@ -13,12 +13,6 @@ const HOST = { v4: '10.0.0.1', v6: 'fd00::1' };
 const PEER = { v4: '10.0.0.2', v6: 'fd00::2' };
 const TIMEOUT_MS = 10_000;
 
-enterOwnNamespace();
-main().catch((error) => {
-  console.error(error);
-  process.exitCode = 1;
-});
-
 async function main(): Promise<void> {
   const results: [what: string, passed: boolean][] = [];
   const report = (what: string, passed: boolean) => {
@@ -123,3 +117,9 @@ async function truncate(tun: TunSocket): Promise<boolean> {
   }
   return false;
 }
+
+enterOwnNamespace();
+main().catch((error) => {
+  console.error(error);
+  process.exitCode = 1;
+});

@@ -1,9 +1,27 @@
 /// <reference types="node" preserve="true" />
 
-export type { Route } from './host/cidr';
+export type { AddressInfo, AddressOptions } from './host/address';
+export type { Scope } from './host/cidr';
+export type { Impairment } from './host/impairment';
 export { Link, type LinkCounters, type Neighbour } from './host/link';
-export type { LinkOptions, VethPeer } from './host/link-options';
+export type {
+  AddressGeneration,
+  CarryingLink,
+  CommonLinkOptions,
+  IpTunnelOptions,
+  IpvlanOptions,
+  LinkOptions,
+  MacvlanOptions,
+  PlainLinkOptions,
+  VethOptions,
+  VethPeer,
+  VlanOptions,
+  VrfOptions,
+  VxlanOptions,
+} from './host/link-options';
 export { Netns, type NetnsOptions } from './host/netns';
+export type { Route, RouteHop, RouteType } from './host/route';
+export { Rule, type RuleOptions, type RuleType } from './host/rule';
 export type { BpfInstruction } from './packet/bpf';
 export { PacketBatch, type PacketBatchOptions } from './packet/packet-batch';
 export type { PacketWithInfo } from './socket/flow/packet-stream';

@@ -161,6 +161,7 @@ export interface TunData {
 export interface LinkData {
   index: number;
   name: string;
+  alternativeNames: string[];
   /** Empty for hardware and loopback. */
   type: string;
   /** Of a tun device. */
@@ -172,6 +173,8 @@ export interface LinkData {
   txQueueLength: number;
   /** An index; 0 is none. */
   master: number;
+  /** IN6_ADDR_GEN_MODE_*; absent without IPv6. */
+  addressGeneration?: number;
 }
 
 /** What to change of a link; `netns` is a descriptor, `master` an index. */
@@ -182,7 +185,100 @@ export interface LinkSettings {
   txQueueLength?: number | undefined;
   up?: boolean | undefined;
   master?: number | undefined;
+  /** IN6_ADDR_GEN_MODE_* */
+  addressGeneration?: number | undefined;
   netns?: number | undefined;
+}
+
+/** A link to make: each type uses some of what stands behind the settings (src/native/core/host/link_message.h). */
+export interface LinkSpec {
+  type: string;
+  settings: LinkSettings;
+  peer?: LinkSettings | undefined;
+  /** An index. */
+  link?: number | undefined;
+  id?: number | undefined;
+  /** As the kernel numbers the modes of the type. */
+  mode?: number | undefined;
+  local?: string | undefined;
+  remote?: string | undefined;
+  port?: number | undefined;
+  ttl?: number | undefined;
+  table?: number | undefined;
+}
+
+/** An address of a link; the kernel's own have `scope` always, and lifetimes in seconds where they end. */
+export interface AddressData {
+  address: string;
+  peer?: string | undefined;
+  broadcast?: string | undefined;
+  /** RT_SCOPE_* */
+  scope?: number | undefined;
+  label?: string | undefined;
+  validLifetime?: number | undefined;
+  preferredLifetime?: number | undefined;
+  noPrefixRoute?: boolean | undefined;
+}
+
+/** A route; the kernel's own have `table`, `type` and `scope` always. */
+export interface RouteData {
+  destination: string;
+  from?: string | undefined;
+  gateway?: string | undefined;
+  source?: string | undefined;
+  onlink?: boolean | undefined;
+  table?: number | undefined;
+  metric?: number | undefined;
+  mtu?: number | undefined;
+  /** RTN_* */
+  type?: number | undefined;
+  /** RT_SCOPE_* */
+  scope?: number | undefined;
+  tos?: number | undefined;
+  /** An index of 0 is the link's own. */
+  multipath?: HopData[] | undefined;
+}
+
+export interface HopData {
+  gateway?: string | undefined;
+  index: number;
+  weight: number;
+  onlink?: boolean | undefined;
+}
+
+/** A rule of policy routing. */
+export interface RuleData {
+  family: 4 | 6;
+  priority?: number | undefined;
+  from?: string | undefined;
+  to?: string | undefined;
+  interface?: string | undefined;
+  outputInterface?: string | undefined;
+  mark?: number | undefined;
+  mask?: number | undefined;
+  table?: number | undefined;
+  /** FR_ACT_* */
+  action?: number | undefined;
+  goto?: number | undefined;
+  suppressPrefixLength?: number | undefined;
+  uidRange?: [number, number] | undefined;
+  tos?: number | undefined;
+  protocol?: number | undefined;
+  sourcePorts?: [number, number] | undefined;
+  destinationPorts?: [number, number] | undefined;
+  not?: boolean | undefined;
+}
+
+/** What netem does; parts are of one. */
+export interface ImpairmentData {
+  delayNs: number;
+  jitterNs: number;
+  loss: number;
+  duplicate: number;
+  reorder: number;
+  /** In a second. */
+  rateBytes: number;
+  limit: number;
 }
 
 /** Requests to the kernel in the namespace that this thread is in; each opens a socket and closes it. */
@@ -193,30 +289,28 @@ export interface Rtnetlink {
   getLink(index: number, name: string): LinkData | number;
   listLinks(): LinkData[] | number;
   counters(index: number): Record<string, number> | number;
-  createLink(
-    type: string,
-    settings: LinkSettings,
-    peer: LinkSettings | undefined,
-    parent: number,
-    vlanId: number,
-  ): number;
+  createLink(spec: LinkSpec, addresses: AddressData[]): LinkData | Failure;
   changeLink(index: number, settings: LinkSettings): number;
+  changeAlternativeName(add: boolean, index: number, name: string): number;
   deleteLink(index: number): number;
-  changeAddress(add: boolean, index: number, cidr: string): number;
-  listAddresses(index: number): string[] | number;
-  changeRoute(
-    add: boolean,
-    index: number,
-    destination: string,
-    gateway: string | undefined,
-    source: string | undefined,
-    metric: number,
-  ): number;
-  listRoutes(
-    index: number,
-  ): { destination: string; gateway?: string; source?: string; metric?: number }[] | number;
+  addAddress(index: number, spec: AddressData): number;
+  /** Removes the first that has all that is given. */
+  removeAddress(index: number, spec: AddressData): number;
+  hasAddress(index: number, spec: AddressData): number;
+  listAddresses(index: number): AddressData[] | number;
+  addRoute(index: number, spec: RouteData, replace: boolean): number;
+  /** Removes the first that has all that is given. */
+  removeRoute(index: number, spec: RouteData): number;
+  hasRoute(index: number, spec: RouteData): number;
+  /** Those of all tables but the local one without `table`. */
+  listRoutes(index: number, table: number | undefined): RouteData[] | number;
   changeNeighbour(add: boolean, index: number, address: string, mac: string): number;
   listNeighbours(index: number): { address: string; mac: string; state: number }[] | number;
+  addRule(rule: RuleData): number;
+  /** Removes the first that has all that is given. */
+  removeRule(rule: RuleData): number;
+  listRules(): RuleData[] | number;
+  setImpairment(index: number, impairment: ImpairmentData | undefined): number;
 }
 
 /**

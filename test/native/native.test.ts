@@ -9,6 +9,7 @@ const run = promisify(execFile);
 const here = __dirname;
 const native = join(here, '../../src/native');
 const offload = join(native, 'core/offload');
+const host = join(native, 'core/host');
 const compiler = process.env.CXX ?? 'c++';
 const flags = [
   '-std=c++17',
@@ -22,7 +23,7 @@ const flags = [
   `-I${here}`,
 ];
 const sanitize = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
-const fuzzTargets = ['gso_split_fuzz', 'gro_table_fuzz'];
+const fuzzTargets = ['gso_split_fuzz', 'gro_table_fuzz', 'netlink_fuzz'];
 const buildTimeout = 300_000;
 
 function sourcesIn(folder: string): string[] {
@@ -31,9 +32,12 @@ function sourcesIn(folder: string): string[] {
     .map((name) => join(folder, name));
 }
 
+/** What is only bytes: messages of netlink, and what they are made of. */
+const netlinkSources = sourcesIn(host).filter((path) => /_(message|answer|address)\.cc$/.test(path));
 const unitSources = [
   ...sourcesIn(here),
   ...sourcesIn(offload),
+  ...netlinkSources,
   join(native, 'core/io/offload_io.cc'),
   join(native, 'core/io/held_io.cc'),
 ];
@@ -42,6 +46,7 @@ const sharedByFuzzers = [
   join(here, 'flush.cc'),
   join(here, 'fuzz/seed_specs.cc'),
   ...sourcesIn(offload),
+  ...netlinkSources,
 ];
 
 let folder = '';
@@ -95,7 +100,7 @@ async function findClang(): Promise<string | undefined> {
   return undefined;
 }
 
-describe('core/offload and what is built on it under AddressSanitizer and UndefinedBehaviorSanitizer', () => {
+describe('core/offload, what is built on it, and the messages of core/host under AddressSanitizer and UndefinedBehaviorSanitizer', () => {
   it(
     'passes its tables, its comparisons with the slow reference, and its round trips',
     async () => {
@@ -128,7 +133,7 @@ describe('core/offload and what is built on it under AddressSanitizer and Undefi
   );
 });
 
-describe('core/offload under libFuzzer', async () => {
+describe('core/offload and core/host under libFuzzer', async () => {
   const clang = await findClang();
   const missing =
     process.env.CI !== 'true' ? 'CI is not true' : clang === undefined ? 'there is no clang++' : undefined;

@@ -13,6 +13,7 @@ int main() {
   tunsock::test::TestOffloadReceive();
   tunsock::test::TestOffloadSend();
   tunsock::test::TestHeld();
+  tunsock::test::TestNetlink();
   std::printf("%zu checks passed\n", tunsock::test::checks_passed);
   return 0;
 }

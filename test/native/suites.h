@@ -11,5 +11,6 @@ void TestRoundTrip();
 void TestOffloadReceive();
 void TestOffloadSend();
 void TestHeld();
+void TestNetlink();
 
 }  // namespace tunsock::test

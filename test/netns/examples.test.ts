@@ -33,6 +33,16 @@ describe('examples', () => {
     expect(status).toBe(0);
   });
 
+  it('policy routing keeps the outer packets of a tunnel out of it', () => {
+    const { status, stdout } = spawnSync(process.execPath, [join(compiled, 'policy-routing.js')], {
+      encoding: 'utf8',
+    });
+    expect(stdout).toContain('into the tunnel: 198.51.100.7\n');
+    expect(stdout).toContain('out of the host: 10.0.0.7, 203.0.113.1\n');
+    expect(stdout).toContain('without the rules, out of the host: 198.51.100.8\n');
+    expect(status).toBe(0);
+  });
+
   it('the demo passes all that it shows', () => {
     const { status, stdout } = spawnSync(process.execPath, [join(compiled, 'demo.js')], { encoding: 'utf8' });
     expect(stdout).toContain('4 of 4 worked');

@@ -257,10 +257,11 @@ describe('making links', () => {
     ['vlan', '8021q'],
   ] as const)('a %s; a kernel that has none says what it lacks', (type, module) =>
     ns.run(() => {
-      const own = type === 'vlan' ? { link: port(), id: 7 } : {};
+      const common = { name: 'made', up: true };
+      const options = type === 'vlan' ? { ...common, type, link: port(), id: 7 } : { ...common, type };
       let made: Link | undefined;
       try {
-        made = Link.create({ type, name: 'made', up: true, ...own });
+        made = Link.create(options);
       } catch (error) {
         expect(error).toMatchObject({ code: 'EOPNOTSUPP', syscall: 'RTM_NEWLINK', interface: 'made' });
         expect((error as Error).message).toContain(`modprobe ${module}`);
@@ -276,7 +277,7 @@ describe('making links', () => {
       failure('ENODEV', 'RTM_GETLINK', 'nope'),
     );
     expect(() => Link.create({ type: 'vlan', name: 'v', link: parent, id: 4095 })).toThrow(RangeError);
-    expect(() => Link.create({ type: 'vlan', name: 'v', id: 1 })).toThrow(TypeError);
+    expect(() => Link.create({ type: 'vlan', name: 'v', id: 1 } as never)).toThrow(TypeError);
   });
 
   inNamespace('leaves nothing behind when any of it fails', () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { cidr, ipAddress, macAddress, oneOrMany, route } from '../../dist/host/cidr';
+import { cidr, ipAddress, macAddress, oneOrMany } from '../../dist/host/cidr';
+import { route } from '../../dist/host/route';
 
 const wrongType = expect.objectContaining({ name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' });
 const wrongValue = expect.objectContaining({ name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE' });
@@ -74,7 +75,7 @@ describe('route', () => {
     ['10.1.0.0', wrongValue],
     [{ destination: '10.1.0.0/16', via: '10.0.0.1' }, wrongValue],
     [{ destination: '10.1.0.0/16', gateway: '10.0.0.1/24' }, wrongValue],
-    [{ destination: '10.1.0.0/16', gateway: 'fd00::1' }, wrongValue],
+    [{ destination: 'fd00:1::/48', gateway: '10.0.0.1' }, wrongValue],
     [{ destination: 'fd00:1::/48', source: '10.0.0.1' }, wrongValue],
     [{ destination: 'default', gateway: '10.0.0.1', source: 'fd00::1' }, wrongValue],
     [{ destination: '10.1.0.0/33' }, outOfRange],

@@ -4,93 +4,14 @@
 #include <vector>
 
 #include "binding/args.h"
+#include "binding/host_values.h"
 #include "core/host/rtnetlink.h"
 
 namespace tunsock {
 namespace {
 
-std::optional<uint32_t> OptionalUint(const Napi::Object& object, const char* key) {
-  const Napi::Value value = object.Get(key);
-  if (!value.IsNumber()) return std::nullopt;
-  return value.As<Napi::Number>().Uint32Value();
-}
-
-std::optional<std::string> OptionalString(const Napi::Object& object, const char* key) {
-  const Napi::Value value = object.Get(key);
-  if (!value.IsString()) return std::nullopt;
-  return value.As<Napi::String>().Utf8Value();
-}
-
-LinkSettings ReadSettings(const Napi::Value& value) {
-  LinkSettings settings;
-  if (!value.IsObject()) return settings;
-  const Napi::Object object = value.As<Napi::Object>();
-  settings.name = OptionalString(object, "name");
-  settings.mac = OptionalString(object, "mac");
-  settings.mtu = OptionalUint(object, "mtu");
-  settings.tx_queue_length = OptionalUint(object, "txQueueLength");
-  settings.master = OptionalUint(object, "master");
-  const Napi::Value up = object.Get("up");
-  if (up.IsBoolean()) settings.up = up.As<Napi::Boolean>().Value();
-  const Napi::Value netns = object.Get("netns");
-  if (netns.IsNumber()) settings.netns = netns.As<Napi::Number>().Int32Value();
-  return settings;
-}
-
 Change ReadChange(const Napi::CallbackInfo& info) {
   return info[0].IsBoolean() && info[0].As<Napi::Boolean>().Value() ? Change::kAdd : Change::kRemove;
-}
-
-Napi::Object LinkValue(Napi::Env env, const LinkInfo& link) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("index", link.index);
-  object.Set("name", link.name);
-  object.Set("type", link.kind);
-  if (link.tun.has_value()) {
-    Napi::Object tun = Napi::Object::New(env);
-    tun.Set("packetInfo", link.tun->packet_info);
-    tun.Set("queues", link.tun->queues);
-    object.Set("tun", tun);
-  }
-  object.Set("flags", link.flags);
-  object.Set("mtu", link.mtu);
-  object.Set("mac", link.mac);
-  object.Set("txQueueLength", link.tx_queue_length);
-  object.Set("master", link.master);
-  return object;
-}
-
-Napi::Object RouteValue(Napi::Env env, const RouteInfo& route) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("destination", route.destination.ToString());
-  if (route.gateway.valid()) object.Set("gateway", route.gateway.ToString());
-  if (route.source.valid()) object.Set("source", route.source.ToString());
-  if (route.metric != 0) object.Set("metric", route.metric);
-  return object;
-}
-
-Napi::Object NeighbourValue(Napi::Env env, const NeighbourInfo& neighbour) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("address", neighbour.address.ToString());
-  object.Set("mac", neighbour.mac);
-  object.Set("state", static_cast<uint32_t>(neighbour.state));
-  return object;
-}
-
-Napi::Object CountersValue(Napi::Env env, const rtnl_link_stats64& stats) {
-  Napi::Object object = Napi::Object::New(env);
-  const auto set = [&](const char* name, uint64_t value) { object.Set(name, static_cast<double>(value)); };
-  set("rxPackets", stats.rx_packets);
-  set("rxBytes", stats.rx_bytes);
-  set("rxErrors", stats.rx_errors);
-  set("rxDropped", stats.rx_dropped);
-  set("txPackets", stats.tx_packets);
-  set("txBytes", stats.tx_bytes);
-  set("txErrors", stats.tx_errors);
-  set("txDropped", stats.tx_dropped);
-  set("multicast", stats.multicast);
-  set("collisions", stats.collisions);
-  return object;
 }
 
 /// An array of what `convert` makes of each record, or the negative errno that was met instead.
@@ -113,13 +34,22 @@ class LinkBinding : public Napi::ObjectWrap<LinkBinding> {
                         InstanceMethod<&LinkBinding::Counters>("counters"),
                         InstanceMethod<&LinkBinding::CreateLink>("createLink"),
                         InstanceMethod<&LinkBinding::ChangeLink>("changeLink"),
+                        InstanceMethod<&LinkBinding::ChangeAlternativeName>("changeAlternativeName"),
                         InstanceMethod<&LinkBinding::DeleteLink>("deleteLink"),
-                        InstanceMethod<&LinkBinding::ChangeAddress>("changeAddress"),
+                        InstanceMethod<&LinkBinding::AddAddress>("addAddress"),
+                        InstanceMethod<&LinkBinding::RemoveAddress>("removeAddress"),
+                        InstanceMethod<&LinkBinding::HasAddress>("hasAddress"),
                         InstanceMethod<&LinkBinding::ListAddresses>("listAddresses"),
-                        InstanceMethod<&LinkBinding::ChangeRoute>("changeRoute"),
+                        InstanceMethod<&LinkBinding::AddRoute>("addRoute"),
+                        InstanceMethod<&LinkBinding::RemoveRoute>("removeRoute"),
+                        InstanceMethod<&LinkBinding::HasRoute>("hasRoute"),
                         InstanceMethod<&LinkBinding::ListRoutes>("listRoutes"),
                         InstanceMethod<&LinkBinding::ChangeNeighbour>("changeNeighbour"),
-                        InstanceMethod<&LinkBinding::ListNeighbours>("listNeighbours")});
+                        InstanceMethod<&LinkBinding::ListNeighbours>("listNeighbours"),
+                        InstanceMethod<&LinkBinding::AddRule>("addRule"),
+                        InstanceMethod<&LinkBinding::RemoveRule>("removeRule"),
+                        InstanceMethod<&LinkBinding::ListRules>("listRules"),
+                        InstanceMethod<&LinkBinding::SetImpairment>("setImpairment")});
   }
 
   explicit LinkBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<LinkBinding>(info) {}
@@ -149,20 +79,27 @@ class LinkBinding : public Napi::ObjectWrap<LinkBinding> {
     return result < 0 ? ResultValue(info.Env(), result) : CountersValue(info.Env(), link.stats);
   }
 
-  /// createLink(type, settings, peer | undefined, parent, vlanId)
+  /// createLink(spec, addresses)
   Napi::Value CreateLink(const Napi::CallbackInfo& info) {
     LinkSpec spec;
-    spec.kind = StringArg(info, 0);
-    spec.settings = ReadSettings(info[1]);
-    spec.peer = ReadSettings(info[2]);
-    spec.parent = UintArg(info, 3);
-    spec.vlan_id = static_cast<uint16_t>(UintArg(info, 4));
-    return ResultValue(info.Env(), rtnetlink_.CreateLink(spec));
+    std::vector<AddressSpec> addresses;
+    LinkInfo made;
+    Failure failure{-EINVAL, "RTM_NEWLINK"};
+    if (ReadLinkSpec(info[0], &spec) && ReadAddressSpecs(info[1], &addresses)) {
+      failure = rtnetlink_.CreateLink(spec, addresses, &made);
+    }
+    return failure.error < 0 ? FailureValue(info.Env(), failure) : LinkValue(info.Env(), made);
   }
 
   /// changeLink(index, settings)
   Napi::Value ChangeLink(const Napi::CallbackInfo& info) {
-    return ResultValue(info.Env(), rtnetlink_.ChangeLink(UintArg(info, 0), ReadSettings(info[1])));
+    return ResultValue(info.Env(), rtnetlink_.ChangeLink(UintArg(info, 0), ReadLinkSettings(info[1])));
+  }
+
+  /// changeAlternativeName(add, index, name)
+  Napi::Value ChangeAlternativeName(const Napi::CallbackInfo& info) {
+    return ResultValue(
+        info.Env(), rtnetlink_.ChangeAlternativeName(ReadChange(info), UintArg(info, 1), StringArg(info, 2)));
   }
 
   /// deleteLink(index)
@@ -170,39 +107,62 @@ class LinkBinding : public Napi::ObjectWrap<LinkBinding> {
     return ResultValue(info.Env(), rtnetlink_.DeleteLink(UintArg(info, 0)));
   }
 
-  /// changeAddress(add, index, cidr)
-  Napi::Value ChangeAddress(const Napi::CallbackInfo& info) {
-    IpPrefix address;
-    const SysResult result = IpPrefix::Parse(StringArg(info, 2), &address)
-                                 ? rtnetlink_.ChangeAddress(ReadChange(info), UintArg(info, 1), address)
-                                 : -EINVAL;
-    return ResultValue(info.Env(), result);
+  /// addAddress(index, spec)
+  Napi::Value AddAddress(const Napi::CallbackInfo& info) {
+    AddressSpec spec;
+    const bool read = ReadAddressSpec(info[1], &spec);
+    return ResultValue(info.Env(), read ? rtnetlink_.AddAddress(UintArg(info, 0), spec) : -EINVAL);
+  }
+
+  /// removeAddress(index, spec)
+  Napi::Value RemoveAddress(const Napi::CallbackInfo& info) {
+    AddressSpec spec;
+    const bool read = ReadAddressSpec(info[1], &spec);
+    return ResultValue(info.Env(), read ? rtnetlink_.RemoveAddress(UintArg(info, 0), spec) : -EINVAL);
+  }
+
+  /// hasAddress(index, spec): 1 or 0
+  Napi::Value HasAddress(const Napi::CallbackInfo& info) {
+    AddressSpec spec;
+    const bool read = ReadAddressSpec(info[1], &spec);
+    return ResultValue(info.Env(), read ? rtnetlink_.HasAddress(UintArg(info, 0), spec) : -EINVAL);
   }
 
   /// listAddresses(index)
   Napi::Value ListAddresses(const Napi::CallbackInfo& info) {
-    std::vector<IpPrefix> addresses;
+    std::vector<AddressInfo> addresses;
     const SysResult result = rtnetlink_.ListAddresses(UintArg(info, 0), &addresses);
-    return ListValue(info.Env(), result, addresses, [](Napi::Env env, const IpPrefix& address) {
-      return Napi::String::New(env, address.ToString());
-    });
+    return ListValue(info.Env(), result, addresses, AddressValue);
   }
 
-  /// changeRoute(add, index, destination, gateway | undefined, source | undefined, metric)
-  Napi::Value ChangeRoute(const Napi::CallbackInfo& info) {
-    RouteInfo route;
-    bool parsed = IpPrefix::Parse(StringArg(info, 2), &route.destination);
-    if (info[3].IsString()) parsed = parsed && IpAddress::Parse(StringArg(info, 3), &route.gateway);
-    if (info[4].IsString()) parsed = parsed && IpAddress::Parse(StringArg(info, 4), &route.source);
-    route.metric = UintArg(info, 5);
-    return ResultValue(info.Env(),
-                       parsed ? rtnetlink_.ChangeRoute(ReadChange(info), UintArg(info, 1), route) : -EINVAL);
+  /// addRoute(index, spec, replace)
+  Napi::Value AddRoute(const Napi::CallbackInfo& info) {
+    RouteSpec spec;
+    const bool replace = info[2].IsBoolean() && info[2].As<Napi::Boolean>().Value();
+    const bool read = ReadRouteSpec(info[1], &spec);
+    return ResultValue(info.Env(), read ? rtnetlink_.AddRoute(UintArg(info, 0), spec, replace) : -EINVAL);
   }
 
-  /// listRoutes(index)
+  /// removeRoute(index, spec)
+  Napi::Value RemoveRoute(const Napi::CallbackInfo& info) {
+    RouteSpec spec;
+    const bool read = ReadRouteSpec(info[1], &spec);
+    return ResultValue(info.Env(), read ? rtnetlink_.RemoveRoute(UintArg(info, 0), spec) : -EINVAL);
+  }
+
+  /// hasRoute(index, spec): 1 or 0
+  Napi::Value HasRoute(const Napi::CallbackInfo& info) {
+    RouteSpec spec;
+    const bool read = ReadRouteSpec(info[1], &spec);
+    return ResultValue(info.Env(), read ? rtnetlink_.HasRoute(UintArg(info, 0), spec) : -EINVAL);
+  }
+
+  /// listRoutes(index, table | undefined)
   Napi::Value ListRoutes(const Napi::CallbackInfo& info) {
+    std::optional<uint32_t> table;
+    if (info[1].IsNumber()) table = UintArg(info, 1);
     std::vector<RouteInfo> routes;
-    const SysResult result = rtnetlink_.ListRoutes(UintArg(info, 0), &routes);
+    const SysResult result = rtnetlink_.ListRoutes(UintArg(info, 0), table, &routes);
     return ListValue(info.Env(), result, routes, RouteValue);
   }
 
@@ -221,6 +181,29 @@ class LinkBinding : public Napi::ObjectWrap<LinkBinding> {
     std::vector<NeighbourInfo> neighbours;
     const SysResult result = rtnetlink_.ListNeighbours(UintArg(info, 0), &neighbours);
     return ListValue(info.Env(), result, neighbours, NeighbourValue);
+  }
+
+  /// addRule(rule)
+  Napi::Value AddRule(const Napi::CallbackInfo& info) {
+    RuleInfo rule;
+    return ResultValue(info.Env(), ReadRule(info[0], &rule) ? rtnetlink_.AddRule(rule) : -EINVAL);
+  }
+
+  /// removeRule(rule)
+  Napi::Value RemoveRule(const Napi::CallbackInfo& info) {
+    RuleInfo rule;
+    return ResultValue(info.Env(), ReadRule(info[0], &rule) ? rtnetlink_.RemoveRule(rule) : -EINVAL);
+  }
+
+  Napi::Value ListRules(const Napi::CallbackInfo& info) {
+    std::vector<RuleInfo> rules;
+    const SysResult result = rtnetlink_.ListRules(&rules);
+    return ListValue(info.Env(), result, rules, RuleValue);
+  }
+
+  /// setImpairment(index, impairment | undefined)
+  Napi::Value SetImpairment(const Napi::CallbackInfo& info) {
+    return ResultValue(info.Env(), rtnetlink_.SetImpairment(UintArg(info, 0), ReadImpairment(info[1])));
   }
 
   Rtnetlink rtnetlink_;

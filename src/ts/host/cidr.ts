@@ -1,29 +1,35 @@
 import { isIP } from 'node:net';
-import { invalidArgType, invalidArgValue, outOfRange } from '../support/errors';
-import { integer, knownOptions, optionsObject, string } from '../support/options';
+import { invalidArgValue, outOfRange } from '../support/errors';
+import { oneOf, string } from '../support/options';
 
-/** Addresses and routes as text: each function returns what it was given, checked, or throws what says what to pass. */
+/** Addresses as text: each function returns what it was given, checked, or throws what says what to pass. */
 
-/** A route out of one link. */
-export interface Route {
-  /**
-   * The network, such as `'10.1.0.0/16'` or `'fd00:1::/48'`; `'default'` is everything: of IPv6 where the gateway or
-   * source is an IPv6 address, of IPv4 otherwise.
-   */
-  destination: string;
-  /** The next router's address. Without one the destination is reached on the link itself. */
-  gateway?: string | undefined;
-  /** The address that this host's packets get as their source (RTA_PREFSRC). */
-  source?: string | undefined;
-  /** 0 to 4294967295; of two routes the lower wins. 0 or none lets the kernel choose: 0 for IPv4, 1024 for IPv6. */
-  metric?: number | undefined;
+/** How far an address or route is good: RT_SCOPE_* of linux/rtnetlink.h. */
+export type Scope = 'global' | 'site' | 'link' | 'host' | 'nowhere';
+
+const scopes: { readonly [name in Scope]: number } = {
+  global: 0,
+  site: 200,
+  link: 253,
+  host: 254,
+  nowhere: 255,
+};
+const scopeNames = Object.keys(scopes) as Scope[];
+
+/** The number of a scope that was given by name. */
+export function scopeNumber(name: string, value: unknown): number {
+  return scopes[oneOf(name, value, scopeNames)];
 }
 
-const MAX_METRIC = 2 ** 32 - 1;
+/** The name of a scope; one that has none is told as the wider that has. */
+export function scopeName(number: number): Scope {
+  return scopeNames.filter((name) => scopes[name] <= number).at(-1) ?? 'global';
+}
 
-type Family = 4 | 6;
+export type Family = 4 | 6;
 
-function family(address: string): Family {
+/** Of an address or CIDR that is one. */
+export function family(address: string): Family {
   return address.includes(':') ? 6 : 4;
 }
 
@@ -69,45 +75,7 @@ export function cidr(name: string, value: unknown): string {
   return text;
 }
 
-/**
- * A route as text (its destination alone) or as an object; returned as an object whose destination is a CIDR.
- *
- * @throws TypeError `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` for bad addresses, or IPv4 and IPv6 in one route
- * @throws RangeError `ERR_OUT_OF_RANGE` for a prefix length or metric out of range
- */
-export function route(name: string, value: unknown): Route {
-  if (typeof value === 'string') return { destination: destination(name, value, undefined) };
-  if (value === undefined) throw invalidArgType(name, 'a string or an object', value);
-  const options = optionsObject(name, value);
-  knownOptions(name, options, ['destination', 'gateway', 'source', 'metric']);
-  const checked: Route = { destination: '' };
-  if (options.gateway !== undefined) checked.gateway = ipAddress(`${name}.gateway`, options.gateway);
-  if (options.source !== undefined) checked.source = ipAddress(`${name}.source`, options.source);
-  if (options.metric !== undefined) checked.metric = integer(`${name}.metric`, options.metric, 0, MAX_METRIC);
-  checked.destination = destination(
-    `${name}.destination`,
-    options.destination,
-    checked.gateway ?? checked.source,
-  );
-  for (const key of ['gateway', 'source'] as const) {
-    const address = checked[key];
-    if (address !== undefined && family(address) !== family(checked.destination)) {
-      throw invalidArgValue(
-        `${name}.${key}`,
-        `an IPv${family(checked.destination)} address, as the destination is`,
-        address,
-      );
-    }
-  }
-  return checked;
-}
-
-function destination(name: string, value: unknown, like: string | undefined): string {
-  if (value !== 'default') return cidr(name, value);
-  return like !== undefined && family(like) === 6 ? '::/0' : '0.0.0.0/0';
-}
-
-/** One value or an array of them, each checked by `item`: {@link cidr} or {@link route}; `undefined` is none. */
+/** One value or an array of them, each checked by `item`; `undefined` is none. */
 export function oneOrMany<T>(name: string, value: unknown, item: (name: string, value: unknown) => T): T[] {
   if (value === undefined) return [];
   if (!Array.isArray(value)) return [item(name, value)];

@@ -1,20 +1,34 @@
-import { type LinkData, type LinkSettings, native, type Rtnetlink, type TunData } from '../native';
-import { invalidArgType, invalidArgValue, type SystemErrorContext, systemError } from '../support/errors';
-import { integer, interfaceName } from '../support/options';
-import { cidr, ipAddress, macAddress, type Route, route } from './cidr';
-import { checkOptions, type LinkOptions, MAX_MTU } from './link-options';
+import { inspect } from 'node:util';
+import type { AddressData, Failure, LinkData, LinkSettings, RouteData, Rtnetlink, TunData } from '../native';
+import { invalidArgType, invalidArgValue } from '../support/errors';
+import { anyInterfaceName, integer, interfaceName, knownOptions, optionsObject } from '../support/options';
+import { type AddressInfo, type AddressOptions, address, addressInfo } from './address';
+import { ipAddress, macAddress } from './cidr';
+import { type Impairment, impairment } from './impairment';
+import {
+  type AddressGeneration,
+  addressGenerationName,
+  addressGenerationNumber,
+  checkOptions,
+  type LinkOptions,
+  MAX_MTU,
+} from './link-options';
 import { currentPlace, isSamePlace, type Netns, netnsDescriptor, type Place, runAt } from './netns';
+import { type Route, type RouteSpec, route, routeOf, table } from './route';
+import { answered, refused, rtnetlink } from './rtnetlink';
 
-export type { Route } from './cidr';
-export type { LinkOptions, VethPeer } from './link-options';
-
+const ENODEV = -19;
+const EINVAL = -22;
 const EOPNOTSUPP = -95;
+const EADDRNOTAVAIL = -99;
 const IFF_UP = 1;
 const MAX_INDEX = 2 ** 31 - 1;
 const MAX_QUEUE_LENGTH = 2 ** 32 - 1;
 
 /** The module that makes links of a type, where its name is another. */
-const modules: { [type: string]: string } = { vlan: '8021q' };
+const modules: { [type: string]: string } = { vlan: '8021q', gre: 'ip_gre' };
+/** Below it a link has no IPv6 (RFC 8200, 5). */
+const MIN_IPV6_MTU = 1280;
 
 /** What went through a link since it was made (`struct rtnl_link_stats64`, linux/if_link.h); exact up to 2^53. */
 export interface LinkCounters {
@@ -51,42 +65,6 @@ export interface Neighbour {
   state: (typeof neighbourStates)[number];
 }
 
-let requests: Rtnetlink | undefined;
-
-function rtnetlink(): Rtnetlink {
-  requests ??= new (native().Rtnetlink)();
-  return requests;
-}
-
-/** What to do about an errno, or what it means here. */
-type Hints = { readonly [errno: number]: string };
-
-/** Returns an answer that isn't a negative errno; throws what the kernel said and `own` adds to it, or the usual hint. */
-function answered<T>(
-  answer: T,
-  syscall: string,
-  name: string | undefined,
-  own: Hints = {},
-): Exclude<T, number> | 0 {
-  if (typeof answer === 'number' && answer < 0) {
-    const context: SystemErrorContext = { interface: name };
-    const said = [rtnetlink().kernelText, own[answer]].filter(Boolean).join('; ');
-    context.hint = said || hints[answer];
-    throw systemError(answer, syscall, context);
-  }
-  return answer as Exclude<T, number> | 0;
-}
-
-const hints: Hints = {
-  [-16]: 'the link is in use: bring it down first',
-  [-17]: 'there is one already',
-  [-19]: 'no such interface in this network namespace',
-  [-99]: 'the link has no such address',
-  [-100]: 'bring the link up first',
-  [-3]: 'the link has no such route',
-  [-11]: 'the list changed each time that it was read',
-};
-
 /**
  * A network interface, whoever made it, by rtnetlink(7): no program is started. Each operation asks the kernel anew, and
  * no descriptor is held. A link is known by its index, so it is the same one under another name. It belongs to the
@@ -107,12 +85,12 @@ export class Link {
   }
 
   /**
-   * The link of that name in this thread's namespace.
+   * The link of that name in this thread's namespace; an alternative name, of up to 127 bytes, does as well.
    *
    * @throws SystemError `ENODEV` where there is none
    */
   static get(name: string): Link {
-    return new Link(currentPlace(), readLink(0, interfaceName('name', name)));
+    return new Link(currentPlace(), readLink(0, anyInterfaceName('name', name)));
   }
 
   /** The same by index, which is 1 or more. */
@@ -133,20 +111,19 @@ export class Link {
    * @throws SystemError `EEXIST` for a name that is taken; `EOPNOTSUPP` where the kernel has no such type
    */
   static create(options: LinkOptions): Link {
-    const { type, name, settings, peer, addresses, link: parentLink, id } = checkOptions(options);
-    const parent = type === 'vlan' ? parentIndex(parentLink) : 0;
-    const module = modules[type] ?? type;
-    answered(rtnetlink().createLink(type, settings, peer, parent, id), 'RTM_NEWLINK', name, {
-      [EOPNOTSUPP]: `the kernel can't make ${type} links: load its module with modprobe ${module}, or use a kernel that has it`,
-    });
-    const link = Link.get(name);
-    try {
-      for (const address of addresses) link.addAddress(address);
-    } catch (error) {
-      link.delete();
-      throw error;
+    const { name, spec, link: parent, addresses } = checkOptions(options);
+    if (parent !== undefined) spec.link = parentIndex(parent);
+    const made: LinkData | Failure = rtnetlink().createLink(spec, addresses);
+    if ('error' in made) {
+      const { error, syscall } = made;
+      const { type, settings } = spec;
+      const unknown = `the kernel can't make ${type} links: load its module with modprobe ${modules[type] ?? type}, or use a kernel that has it`;
+      if (syscall === 'RTM_NEWLINK')
+        throw refused(error, syscall, name, error === EOPNOTSUPP ? unknown : undefined);
+      const v6 = addresses.some((data) => data.address.includes(':'));
+      throw refused(error, syscall, name, v6 ? tooSmall(error, settings.mtu) : undefined);
     }
-    return link;
+    return new Link(currentPlace(), made);
   }
 
   /** The interface's name now; the last known one when it is gone. */
@@ -164,6 +141,36 @@ export class Link {
   /** What made it: 'veth', 'tun', 'bridge' ...; empty for hardware and loopback. */
   get type(): string {
     return this.#read().type;
+  }
+
+  /**
+   * The character device of a macvtap or ipvtap, which TunSocket.open() takes as `device`; undefined for other links. The kernel
+   * makes it in the first network namespace's /dev; where it is not there: `mknod` with the numbers in /sys/class/net/NAME/tapN/dev.
+   */
+  get device(): string | undefined {
+    const { type } = this.#read();
+    return type === 'macvtap' || type === 'ipvtap' ? `/dev/tap${this.#index}` : undefined;
+  }
+
+  /** Names that it has beside its own, which may be longer: up to 127 bytes. */
+  get alternativeNames(): string[] {
+    return this.#read().alternativeNames;
+  }
+
+  /**
+   * Gives it one more name, of up to 127 bytes.
+   *
+   * @throws SystemError `EEXIST` for a name that is taken
+   */
+  addAlternativeName(name: string): void {
+    const checked = anyInterfaceName('name', name);
+    this.#ask('RTM_NEWLINKPROP', (netlink) => netlink.changeAlternativeName(true, this.#index, checked));
+  }
+
+  /** @throws SystemError `ENOENT` when the link has no such name */
+  removeAlternativeName(name: string): void {
+    const checked = anyInterfaceName('name', name);
+    this.#ask('RTM_DELLINKPROP', (netlink) => netlink.changeAlternativeName(false, this.#index, checked));
   }
 
   /** What is special about a tun device; undefined for other links. @internal */
@@ -193,6 +200,21 @@ export class Link {
   }
   set txQueueLength(value: number) {
     this.#change({ txQueueLength: integer('txQueueLength', value, 0, MAX_QUEUE_LENGTH) });
+  }
+
+  /**
+   * How the link gets its IPv6 link-local address when it comes up; undefined without IPv6. Setting it throws `EINVAL` for
+   * 'stable-secret' where there is no secret yet.
+   */
+  get addressGeneration(): AddressGeneration | undefined {
+    return addressGenerationName(this.#read().addressGeneration);
+  }
+  set addressGeneration(value: AddressGeneration) {
+    const addressGeneration = addressGenerationNumber('addressGeneration', value);
+    const answer = this.#run((netlink) => netlink.changeLink(this.#index, { addressGeneration }));
+    const secret = value === 'stable-secret' && answer === EINVAL;
+    const hint = secret ? 'write a secret to /proc/sys/net/ipv6/conf/NAME/stable_secret first' : undefined;
+    answered(answer, 'RTM_SETLINK', this.#name, hint);
   }
 
   /** IFF_* of netdevice(7). */
@@ -231,49 +253,121 @@ export class Link {
   }
 
   /**
-   * Adds an address, such as `'10.0.0.1/24'` or `'fd00::1/64'`. It can be used at once: one of IPv6 is not tried for
-   * duplicates (IFA_F_NODAD).
+   * Adds an address, such as `'10.0.0.1/24'` or `'fd00::1/64'`, or an object with more about it. It can be used at once: one of IPv6 is
+   * not tried for duplicates (IFA_F_NODAD).
    *
-   * @throws SystemError `EEXIST` when it is there already; `EACCES` where IPv6 is disabled
+   * @throws SystemError `EEXIST` when it is there already; `EACCES` where IPv6 is disabled; `EINVAL` for IPv6 on a link with an mtu
+   * below 1280
    */
-  addAddress(address: string): void {
-    const checked = cidr('address', address);
-    this.#ask('RTM_NEWADDR', (netlink) => netlink.changeAddress(true, this.#index, checked));
-  }
-
-  /** @throws SystemError `EADDRNOTAVAIL` when the link has no such address */
-  removeAddress(address: string): void {
-    const checked = cidr('address', address);
-    this.#ask('RTM_DELADDR', (netlink) => netlink.changeAddress(false, this.#index, checked));
-  }
-
-  /** The addresses, as {@link addAddress} takes them. */
-  addresses(): string[] {
-    return this.#ask('RTM_GETADDR', (netlink) => netlink.listAddresses(this.#index)) as string[];
+  addAddress(text: string | AddressOptions): void {
+    this.#addAddress(address('address', text));
   }
 
   /**
-   * Adds a route out of this link, which has to be up, to the main table.
+   * Removes the first address that has all that is given.
+   *
+   * @throws SystemError `EADDRNOTAVAIL` when the link has no such address
+   */
+  removeAddress(text: string | AddressOptions): void {
+    this.#removeAddress(address('address', text));
+  }
+
+  /** Removes all addresses, those that the kernel made too. */
+  flushAddresses(): void {
+    // Others of the network go with the first of it (promote_secondaries of sysctl), and somebody may add some meanwhile.
+    for (const data of this.#addresses()) {
+      const answer = this.#run((netlink) => netlink.removeAddress(this.#index, data));
+      if (answer !== EADDRNOTAVAIL) answered(answer, 'RTM_DELADDR', this.#name);
+    }
+  }
+
+  /** The addresses, as {@link addAddress} takes them: each with the length of its prefix. */
+  addresses(): string[] {
+    return this.#addresses().map((data) => data.address);
+  }
+
+  /** The addresses with all that the kernel tells of them. */
+  addressDetails(): AddressInfo[] {
+    const { name } = this;
+    return this.#addresses().map((data) => addressInfo(data, name));
+  }
+
+  /**
+   * Adds a route out of this link, which has to be up; to the main table, unless it says another.
    *
    * @throws SystemError `EEXIST` when there is one with that destination and metric; `ENETUNREACH` for a gateway that
    * can't be reached; `EINVAL` for an IPv4 destination with bits set beyond its prefix
    */
   addRoute(destination: string | Route): void {
-    this.#changeRoute(true, route('route', destination));
+    this.#addRoute(this.#routeData(route('route', destination)), false);
+  }
+
+  /** The same in place of the route that has its destination, metric and table, if there is one: whichever link that goes out of. */
+  replaceRoute(destination: string | Route): void {
+    this.#addRoute(this.#routeData(route('route', destination)), true);
   }
 
   /**
-   * Removes the first route that has all that is given.
+   * Removes the first route that has all that is given, from the main table, unless it says another; and no other route.
    *
    * @throws SystemError `ESRCH` when there is none
    */
   removeRoute(destination: string | Route): void {
-    this.#changeRoute(false, route('route', destination));
+    this.#removeRoute(this.#routeData(route('route', destination)));
   }
 
-  /** The main table's routes out of this link, as {@link removeRoute} takes them; destinations are always CIDRs. */
-  routes(): Route[] {
-    return this.#ask('RTM_GETROUTE', (netlink) => netlink.listRoutes(this.#index)) as Route[];
+  /**
+   * The routes out of this link, and behind them those of no link ('blackhole' and its kin), as {@link removeRoute} takes them; destinations
+   * are always CIDRs. Of one table, or of all but 'local'.
+   */
+  routes(options?: { table?: Route['table'] }): Route[] {
+    const given = optionsObject('options', options);
+    knownOptions('options', given, ['table']);
+    const wanted = given.table === undefined ? undefined : table('options.table', given.table);
+    const routes = this.#ask('RTM_GETROUTE', (netlink) =>
+      netlink.listRoutes(this.#index, wanted),
+    ) as RouteData[];
+    const names = new Map<number, string>();
+    return routes.map((data) => routeOf(data, (index) => this.#nameAt(index, names)));
+  }
+
+  /**
+   * Brings about an address that is wanted: returns how to take it back, or undefined where the link has it already, which needs no
+   * privilege. @internal
+   */
+  ensureAddress(data: AddressData): (() => void) | undefined {
+    try {
+      this.#addAddress(data);
+    } catch (error) {
+      if (this.#run((netlink) => netlink.hasAddress(this.#index, data)) === 1) return undefined;
+      throw error;
+    }
+    return () => this.#removeAddress(data);
+  }
+
+  /** The same for a route. @internal */
+  ensureRoute(spec: RouteSpec): (() => void) | undefined {
+    const data = this.#routeData(spec);
+    try {
+      this.#addRoute(data, false);
+    } catch (error) {
+      if (this.#run((netlink) => netlink.hasRoute(this.#index, data)) === 1) return undefined;
+      throw error;
+    }
+    return () => this.#removeRoute(data);
+  }
+
+  /**
+   * Lets the link delay, lose, repeat and overtake what it sends (netem); of a veth pair each end does so by itself. Replaces what
+   * was set before; `null` and `{}` clear it.
+   *
+   * @throws SystemError `ENOENT` where the kernel has no netem (modprobe sch_netem); `EEXIST` where the link has a queueing discipline
+   * that somebody else chose
+   */
+  setImpairment(options: Impairment | null): void {
+    const data = impairment('impairment', options);
+    const syscall = data === undefined ? 'RTM_DELQDISC' : 'RTM_NEWQDISC';
+    this.#ask(syscall, (netlink) => netlink.setImpairment(this.#index, data));
   }
 
   counters(): LinkCounters {
@@ -355,11 +449,73 @@ export class Link {
     this.#ask('RTM_SETLINK', (netlink) => netlink.changeLink(this.#index, settings));
   }
 
-  #changeRoute(add: boolean, { destination, gateway, source, metric = 0 }: Route): void {
-    this.#ask(add ? 'RTM_NEWROUTE' : 'RTM_DELROUTE', (netlink) =>
-      netlink.changeRoute(add, this.#index, destination, gateway, source, metric),
-    );
+  #addresses(): AddressData[] {
+    return this.#ask('RTM_GETADDR', (netlink) => netlink.listAddresses(this.#index)) as AddressData[];
   }
+
+  #addAddress(data: AddressData): void {
+    const answer = this.#run((netlink) => netlink.addAddress(this.#index, data));
+    if (answer >= 0) return;
+    throw refused(answer, 'RTM_NEWADDR', this.#name, this.#whyNoAddress(answer, data));
+  }
+
+  #whyNoAddress(errno: number, data: AddressData): string | undefined {
+    if (errno !== EINVAL || !data.address.includes(':')) return undefined;
+    const link = this.#run((netlink) => netlink.getLink(this.#index, ''));
+    return typeof link === 'number' ? undefined : tooSmall(errno, link.mtu);
+  }
+
+  #removeAddress(data: AddressData): void {
+    this.#ask('RTM_DELADDR', (netlink) => netlink.removeAddress(this.#index, data));
+  }
+
+  #addRoute(data: RouteData, replace: boolean): void {
+    this.#ask('RTM_NEWROUTE', (netlink) => netlink.addRoute(this.#index, data, replace));
+  }
+
+  #removeRoute(data: RouteData): void {
+    this.#ask('RTM_DELROUTE', (netlink) => netlink.removeRoute(this.#index, data));
+  }
+
+  /** With indices in place of names. */
+  #routeData({ multipath, ...spec }: RouteSpec): RouteData {
+    if (multipath === undefined) return spec;
+    const hops = multipath.map(({ interface: name, ...hop }) => ({
+      ...hop,
+      index: name === undefined ? this.#index : runAt(this.#place, () => readLink(0, name)).index,
+    }));
+    return { ...spec, multipath: hops };
+  }
+
+  /** Of a link in this one's namespace; its number where it is gone by now. */
+  #nameAt(index: number, known: Map<number, string>): string {
+    let name = known.get(index);
+    if (name === undefined) {
+      const data = this.#run((netlink) => netlink.getLink(index, ''));
+      name = typeof data === 'number' ? `${index}` : data.name;
+      known.set(index, name);
+    }
+    return name;
+  }
+
+  /** As `console.log` shows it. */
+  [inspect.custom](_depth: number, options: object): string {
+    let shown: object = { name: this.#name, index: this.#index };
+    try {
+      const { name, index, type, mtu, mac, flags } = this.#read();
+      shown = { name, index, type, isUp: (flags & IFF_UP) !== 0, mtu, mac };
+    } catch (error) {
+      // What is shown must not throw: the link is gone, or its namespace is closed.
+      shown = { ...shown, gone: (error as { errno?: number }).errno === ENODEV };
+    }
+    return `Link ${inspect(shown, options)}`;
+  }
+}
+
+/** Why an IPv6 address is refused, if it is for the mtu. */
+function tooSmall(errno: number, mtu: number | undefined): string | undefined {
+  if (errno !== EINVAL || mtu === undefined || mtu >= MIN_IPV6_MTU) return undefined;
+  return `IPv6 needs an mtu of ${MIN_IPV6_MTU} or more; the link's is ${mtu}`;
 }
 
 function readLink(index: number, name: string): LinkData {
@@ -369,5 +525,5 @@ function readLink(index: number, name: string): LinkData {
 
 function parentIndex(link: unknown): number {
   if (link instanceof Link) return Link.indexAt('options.link', link, currentPlace());
-  return readLink(0, interfaceName('options.link', link)).index;
+  return readLink(0, anyInterfaceName('options.link', link)).index;
 }

@@ -274,7 +274,10 @@ function checkSharedFraming(handle: SocketHandle, link: Link, config: TunConfig)
  * attach to a persistent device that root has configured.
  */
 function configure(handle: SocketHandle, link: Link, config: TunConfig, undo: Undo): void {
-  const set = <K extends 'mtu' | 'mac' | 'txQueueLength'>(key: K, value: Link[K] | undefined) => {
+  const set = <K extends 'mtu' | 'mac' | 'txQueueLength' | 'addressGeneration'>(
+    key: K,
+    value: Link[K] | undefined,
+  ) => {
     if (value === undefined) return;
     const before = link[key];
     if (value === before) return;
@@ -286,21 +289,17 @@ function configure(handle: SocketHandle, link: Link, config: TunConfig, undo: Un
   set('mtu', config.mtu);
   set('txQueueLength', config.txQueueLength);
   set('mac', config.mac);
+  set('addressGeneration', config.addressGeneration);
 
-  const present = new Set(config.addresses.length > 0 ? link.addresses() : []);
-  for (const address of config.addresses) {
-    if (present.has(address)) continue;
-    link.addAddress(address);
-    undo.push(() => link.removeAddress(address));
-  }
+  const ensured = (takeBack: (() => void) | undefined) => {
+    if (takeBack !== undefined) undo.push(takeBack);
+  };
+  for (const address of config.addresses) ensured(link.ensureAddress(address));
   if (config.up && !link.isUp) {
     link.up();
     undo.push(() => link.down());
   }
-  for (const route of config.routes) {
-    link.addRoute(route);
-    undo.push(() => link.removeRoute(route));
-  }
+  for (const route of config.routes) ensured(link.ensureRoute(route));
 
   control(handle, 'TUNSETOWNER', config.owner, link.name);
   control(handle, 'TUNSETGROUP', config.group, link.name);

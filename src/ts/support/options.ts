@@ -90,14 +90,26 @@ export function callback(name: string, value: unknown): void {
   if (typeof value !== 'function') throw invalidArgType(name, 'a function', value);
 }
 
+const MAX_NAME = 15;
+const MAX_ANY_NAME = 127;
+
 /**
  * An interface's name: 1 to 15 bytes, none of them '/', ':' or white space, and not '.' or '..'
  * (dev_valid_name() in net/core/dev.c). `template` allows one '%d', for the kernel to number.
  */
 export function interfaceName(name: string, value: unknown, { template = false } = {}): string {
+  return checkedName(name, value, MAX_NAME, template);
+}
+
+/** The name of an interface that is there: its own or an alternative one, of up to 127 bytes (ALTIFNAMSIZ). */
+export function anyInterfaceName(name: string, value: unknown): string {
+  return checkedName(name, value, MAX_ANY_NAME, false);
+}
+
+function checkedName(name: string, value: unknown, max: number, template: boolean): string {
   const text = string(name, value);
-  if (text.length === 0 || Buffer.byteLength(text) > 15) {
-    throw outOfRange(name, 'an interface name of 1 to 15 bytes', text);
+  if (text.length === 0 || Buffer.byteLength(text) > max) {
+    throw outOfRange(name, `an interface name of 1 to ${max} bytes`, text);
   }
   if (/[/:\s\0]/.test(text) || text === '.' || text === '..') {
     throw invalidArgValue(

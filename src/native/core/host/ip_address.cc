@@ -41,6 +41,28 @@ bool IpPrefix::Parse(const std::string& text, IpPrefix* prefix) {
   return true;
 }
 
+bool IpPrefix::Read(int family, const uint8_t* data, size_t size, uint8_t length, IpPrefix* prefix) {
+  IpPrefix read;
+  if (!IpAddress::Read(family, data, size, &read.address) || length > size * 8) return false;
+  read.length = length;
+  *prefix = read;
+  return true;
+}
+
+IpPrefix IpPrefix::All(int family) {
+  IpPrefix all;
+  all.address.family = family;
+  return all;
+}
+
+IpPrefix IpPrefix::Network() const {
+  IpPrefix network = *this;
+  for (size_t bit = length; bit < address.size() * 8; ++bit) {
+    network.address.bytes[bit / 8] &= static_cast<uint8_t>(~(0x80U >> bit % 8));
+  }
+  return network;
+}
+
 std::string IpPrefix::ToString() const {
   return address.ToString() + '/' + std::to_string(length);
 }

@@ -45,6 +45,7 @@ class NetlinkMessage {
     Append(&fixed, sizeof fixed);
   }
   void Put(uint16_t type, const void* data, size_t size);
+  void PutU8(uint16_t type, uint8_t value) { Put(type, &value, sizeof value); }
   void PutU16(uint16_t type, uint16_t value) { Put(type, &value, sizeof value); }
   void PutU32(uint16_t type, uint32_t value) { Put(type, &value, sizeof value); }
   /// With its NUL, as interface names and kinds are.
@@ -54,6 +55,20 @@ class NetlinkMessage {
   size_t Begin(uint16_t type);
   void End(size_t nest);
 
+  /// The same for a struct that begins with its length as two bytes, as rtnexthop does, and has attributes
+  /// behind it.
+  template <typename Fixed>
+  size_t BeginNextHop(const Fixed& fixed) {
+    const size_t nest = buffer_.size();
+    PutFixed(fixed);
+    return nest;
+  }
+  void EndNextHop(size_t nest) { End(nest); }
+
+  /// What follows the message's header, so far.
+  [[nodiscard]] Bytes payload() const {
+    return {buffer_.data() + sizeof(nlmsghdr), buffer_.size() - sizeof(nlmsghdr)};
+  }
   [[nodiscard]] bool is_dump() const { return (header_.nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP; }
   /// The whole message, under the number that its answers will bear.
   const std::vector<uint8_t>& Finish(uint32_t sequence);
@@ -85,6 +100,10 @@ class AttributeTable {
   [[nodiscard]] Bytes Get(uint16_t type) const { return type <= kMax ? values_[type] : Bytes{}; }
   [[nodiscard]] uint32_t U32(uint16_t type, uint32_t otherwise = 0) const {
     uint32_t value = 0;
+    return Get(type).Read(&value) ? value : otherwise;
+  }
+  [[nodiscard]] uint8_t U8(uint16_t type, uint8_t otherwise = 0) const {
+    uint8_t value = 0;
     return Get(type).Read(&value) ? value : otherwise;
   }
   [[nodiscard]] std::string String(uint16_t type) const {

@@ -14,7 +14,8 @@ constexpr size_t kBufferSize = 65536;
 
 void SetOption(int fd, int option) {
   const int on = 1;
-  // Older kernels lack one or the other: then errors are told by their number alone.
+  // Older kernels lack one or the other: then errors are told by their number alone, and lists are longer
+  // than what was asked for.
   (void)::setsockopt(fd, SOL_NETLINK, option, &on, sizeof on);
 }
 
@@ -27,15 +28,23 @@ SysResult NetlinkSocket::Open(NetlinkSocket* socket) {
   opened.fd_.reset(static_cast<int>(fd));
   SetOption(opened.fd_.get(), NETLINK_EXT_ACK);
   SetOption(opened.fd_.get(), NETLINK_CAP_ACK);
+  // Lists then hold what the request asks for, an interface's addresses for one, and not the whole host's.
+  SetOption(opened.fd_.get(), NETLINK_GET_STRICT_CHK);
   opened.buffer_.reset(new uint8_t[kBufferSize]);
   *socket = std::move(opened);
   return 0;
 }
 
 SysResult NetlinkSocket::Request(NetlinkMessage* message, const Visitor& visit) {
-  kernel_text_.clear();
-  interrupted_ = false;
   const std::vector<uint8_t>& request = message->Finish(++sequence_);
+  NetlinkAnswer answer(sequence_);
+  kernel_text_.clear();
+  datagrams_ = 0;
+  bool has_messages = false;
+  const Visitor mark = [&](uint16_t type, Bytes payload) {
+    has_messages = true;
+    visit(type, payload);
+  };
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
   SysResult result = RetryOnSignal([&] {
@@ -55,42 +64,12 @@ SysResult NetlinkSocket::Request(NetlinkMessage* message, const Visitor& visit) 
     if (result < 0) return result;
     if (static_cast<size_t>(result) > kBufferSize) return -EMSGSIZE;
     // Only the kernel is believed: a process with CAP_NET_ADMIN may send here too.
-    result = sender.nl_pid == 0 ? Take({buffer_.get(), static_cast<size_t>(result)}, visit) : 0;
+    result = sender.nl_pid == 0 ? answer.Take({buffer_.get(), static_cast<size_t>(result)}, mark) : 0;
+    if (std::exchange(has_messages, false)) ++datagrams_;
   } while (result == 0);
+  kernel_text_ = answer.kernel_text();
   if (result < 0) return result;
-  return interrupted_ ? -EINTR : 0;
-}
-
-SysResult NetlinkSocket::Take(Bytes datagram, const Visitor& visit) {
-  nlmsghdr header;
-  while (datagram.Read(&header)) {
-    if (header.nlmsg_len < sizeof header || header.nlmsg_len > datagram.size) return -EBADMSG;
-    const Bytes payload{datagram.data + sizeof header, header.nlmsg_len - sizeof header};
-    datagram = datagram.Skip(NLMSG_ALIGN(header.nlmsg_len));
-    if (header.nlmsg_seq != sequence_) continue;
-    if ((header.nlmsg_flags & NLM_F_DUMP_INTR) != 0) interrupted_ = true;
-    if (header.nlmsg_type == NLMSG_ERROR) return TakeError(header, payload);
-    if (header.nlmsg_type == NLMSG_DONE) {
-      int error = 0;
-      return payload.Read(&error) && error < 0 ? error : 1;
-    }
-    if (header.nlmsg_type >= NLMSG_MIN_TYPE) visit(header.nlmsg_type, payload);
-  }
-  return 0;
-}
-
-/// An nlmsgerr: the errno (0 acknowledges), the request or, capped, only its header, and then attributes.
-SysResult NetlinkSocket::TakeError(const nlmsghdr& header, Bytes payload) {
-  nlmsgerr error;
-  if (!payload.Read(&error)) return -EBADMSG;
-  if (error.error == 0) return 1;
-  if ((header.nlmsg_flags & NLM_F_ACK_TLVS) != 0) {
-    const bool capped = (header.nlmsg_flags & NLM_F_CAPPED) != 0 || error.msg.nlmsg_len < sizeof error.msg;
-    const size_t echoed = capped ? 0 : NLMSG_ALIGN(error.msg.nlmsg_len - sizeof error.msg);
-    kernel_text_ =
-        AttributeTable<NLMSGERR_ATTR_MSG>(payload.Skip(sizeof error + echoed)).String(NLMSGERR_ATTR_MSG);
-  }
-  return error.error;
+  return answer.interrupted() ? -EINTR : 0;
 }
 
 }  // namespace tunsock

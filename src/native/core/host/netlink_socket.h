@@ -1,10 +1,10 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
+#include "core/host/netlink_answer.h"
 #include "core/host/netlink_message.h"
 #include "core/sys/sys_result.h"
 #include "core/sys/unique_fd.h"
@@ -14,8 +14,7 @@ namespace tunsock {
 /// A NETLINK_ROUTE socket of the calling thread's network namespace. rtnetlink(7).
 class NetlinkSocket {
  public:
-  /// One message of an answer: its type and what follows the header, valid during the call.
-  using Visitor = std::function<void(uint16_t type, Bytes payload)>;
+  using Visitor = NetlinkAnswer::Visitor;
 
   static SysResult Open(NetlinkSocket* socket);
 
@@ -26,15 +25,13 @@ class NetlinkSocket {
 
   /// What the kernel said about the last refusal (NETLINK_EXT_ACK); empty when it said nothing.
   [[nodiscard]] const std::string& kernel_text() const { return kernel_text_; }
+  /// How many datagrams of the last answer had more in them than its end.
+  [[nodiscard]] size_t datagrams() const { return datagrams_; }
 
  private:
-  /// Takes one datagram: 1 when the answer is complete, 0 when more is to come, or a negative errno.
-  SysResult Take(Bytes datagram, const Visitor& visit);
-  SysResult TakeError(const nlmsghdr& header, Bytes payload);
-
   UniqueFd fd_;
   uint32_t sequence_ = 0;
-  bool interrupted_ = false;
+  size_t datagrams_ = 0;
   std::string kernel_text_;
   /// Not cleared, so that pages of it which no answer reaches cost nothing.
   std::unique_ptr<uint8_t[]> buffer_;

@@ -2,169 +2,76 @@
 
 #include <linux/if_addr.h>
 #include <linux/neighbour.h>
+#include <linux/nexthop.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
-#include <linux/veth.h>
 #include <net/if.h>
-#include <netinet/in.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <map>
+#include <unordered_map>
 #include <utility>
 
 namespace tunsock {
 namespace {
 
-/// How often a list is read anew that changed while it was read.
+/// How often a list is read that changes while it is read.
 constexpr int kDumpAttempts = 8;
-constexpr size_t kMacSize = 6;
+/// A group of nexthop objects has no groups in it; more than this many ways a route can't go.
+constexpr size_t kMaxHops = 1024;
+constexpr uint8_t kRejectingTypes[] = {RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT, RTN_THROW};
 
-bool ParseMac(const std::string& text, std::array<uint8_t, kMacSize>* mac) {
-  if (text.size() != kMacSize * 3 - 1) return false;
-  for (size_t i = 0; i < kMacSize; ++i) {
-    unsigned int byte = 0;
-    if (std::sscanf(text.c_str() + i * 3, "%2x", &byte) != 1) return false;
-    (*mac)[i] = static_cast<uint8_t>(byte);
+/// What tells a record from others of its list, in the answers of two dumps.
+void Append(std::string* key, const IpPrefix& prefix) {
+  key->append(reinterpret_cast<const char*>(prefix.address.bytes.data()), prefix.address.bytes.size());
+  key->push_back(static_cast<char>(prefix.length));
+  key->push_back(static_cast<char>(prefix.address.family));
+}
+void Append(std::string* key, const IpAddress& address) {
+  Append(key, IpPrefix{address, 0});
+}
+void Append(std::string* key, uint32_t value) {
+  key->append(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+std::string Key(const LinkInfo& link) {
+  return std::to_string(link.index);
+}
+std::string Key(const AddressInfo& address) {
+  std::string key;
+  Append(&key, address.address);
+  Append(&key, address.peer);
+  return key;
+}
+std::string Key(const RouteInfo& route) {
+  std::string key;
+  Append(&key, route.destination);
+  Append(&key, route.from);
+  Append(&key, route.source);
+  Append(&key, route.table);
+  Append(&key, route.metric);
+  Append(&key, route.next_hop_id);
+  Append(&key, static_cast<uint32_t>(route.type << 16 | route.scope << 8 | route.tos));
+  for (const NextHop& hop : route.hops) {
+    Append(&key, hop.index);
+    Append(&key, hop.gateway);
   }
-  return true;
+  return key;
 }
-
-std::string FormatMac(Bytes bytes) {
-  std::string text;
-  for (size_t i = 0; i < bytes.size; ++i) {
-    char byte[4];
-    std::snprintf(byte, sizeof byte, i == 0 ? "%02x" : ":%02x", bytes.data[i]);
-    text += byte;
-  }
-  return text;
+std::string Key(const NextHopObject& object) {
+  return std::to_string(object.id);
 }
-
-void PutAddress(NetlinkMessage* message, uint16_t type, const IpAddress& address) {
-  if (address.valid()) message->Put(type, address.bytes.data(), address.size());
+std::string Key(const NeighbourInfo& neighbour) {
+  return neighbour.address.ToString();
 }
-
-ifinfomsg LinkHeader(uint32_t index, const LinkSettings& settings) {
-  ifinfomsg header{};
-  header.ifi_family = AF_UNSPEC;
-  header.ifi_index = static_cast<int>(index);
-  if (settings.up.has_value()) {
-    header.ifi_change = IFF_UP;
-    header.ifi_flags = *settings.up ? IFF_UP : 0;
-  }
-  return header;
+std::string Key(const QdiscInfo& qdisc) {
+  return std::to_string(qdisc.parent) + ' ' + std::to_string(qdisc.handle);
 }
-
-bool PutSettings(NetlinkMessage* message, const LinkSettings& settings) {
-  if (settings.name.has_value()) message->PutString(IFLA_IFNAME, *settings.name);
-  if (settings.mtu.has_value()) message->PutU32(IFLA_MTU, *settings.mtu);
-  if (settings.tx_queue_length.has_value()) message->PutU32(IFLA_TXQLEN, *settings.tx_queue_length);
-  if (settings.master.has_value()) message->PutU32(IFLA_MASTER, *settings.master);
-  if (settings.netns.has_value()) message->PutU32(IFLA_NET_NS_FD, static_cast<uint32_t>(*settings.netns));
-  if (settings.mac.has_value()) {
-    std::array<uint8_t, kMacSize> mac{};
-    if (!ParseMac(*settings.mac, &mac)) return false;
-    message->Put(IFLA_ADDRESS, mac.data(), mac.size());
-  }
-  return true;
-}
-
-bool TakeLink(Bytes payload, LinkInfo* link) {
-  ifinfomsg header;
-  if (!payload.Read(&header)) return false;
-  const AttributeTable<IFLA_STATS64> attributes(payload.Skip(NLMSG_ALIGN(sizeof header)));
-  link->index = static_cast<uint32_t>(header.ifi_index);
-  link->name = attributes.String(IFLA_IFNAME);
-  const AttributeTable<IFLA_INFO_DATA> kind(attributes.Get(IFLA_LINKINFO));
-  link->kind = kind.String(IFLA_INFO_KIND);
-  if (link->kind == "tun") {
-    const AttributeTable<IFLA_TUN_NUM_DISABLED_QUEUES> data(kind.Get(IFLA_INFO_DATA));
-    const Bytes packet_info = data.Get(IFLA_TUN_PI);
-    if (packet_info.size != 0) {
-      link->tun = TunInfo{packet_info.data[0] != 0,
-                          data.U32(IFLA_TUN_NUM_QUEUES, 1) + data.U32(IFLA_TUN_NUM_DISABLED_QUEUES)};
-    }
-  }
-  link->flags = header.ifi_flags;
-  link->mtu = attributes.U32(IFLA_MTU);
-  link->tx_queue_length = attributes.U32(IFLA_TXQLEN);
-  link->master = attributes.U32(IFLA_MASTER);
-  link->mac = FormatMac(attributes.Get(IFLA_ADDRESS));
-  // Its length is the kernel's version of it, which may be shorter or longer than this one.
-  const Bytes stats = attributes.Get(IFLA_STATS64);
-  if (stats.data != nullptr) std::memcpy(&link->stats, stats.data, std::min(stats.size, sizeof link->stats));
-  return true;
-}
-
-/// Answers to requests about the family AF_BRIDGE can be RTM_NEWLINK too, but nothing here asks for them.
-void TakeLinks(Bytes payload, std::vector<LinkInfo>* links) {
-  LinkInfo link;
-  if (TakeLink(payload, &link)) links->push_back(std::move(link));
-}
-
-void TakeAddress(uint32_t index, Bytes payload, std::vector<IpPrefix>* addresses) {
-  ifaddrmsg header;
-  if (!payload.Read(&header) || header.ifa_index != index) return;
-  const AttributeTable<IFA_LOCAL> attributes(payload.Skip(NLMSG_ALIGN(sizeof header)));
-  // IFA_ADDRESS is the other end's address where the two differ.
-  const Bytes bytes = attributes.Get(attributes.Has(IFA_LOCAL) ? IFA_LOCAL : IFA_ADDRESS);
-  IpPrefix address;
-  address.length = header.ifa_prefixlen;
-  if (IpAddress::Read(header.ifa_family, bytes.data, bytes.size, &address.address))
-    addresses->push_back(address);
-}
-
-/// A route of several next hops (RTA_MULTIPATH) gives one for each that leaves by the link.
-void TakeNextHops(uint32_t index, Bytes hops, RouteInfo route, std::vector<RouteInfo>* routes) {
-  rtnexthop hop;
-  while (hops.Read(&hop) && hop.rtnh_len >= sizeof hop && hop.rtnh_len <= hops.size) {
-    const Bytes gateway =
-        AttributeTable<RTA_GATEWAY>({hops.data + sizeof hop, hop.rtnh_len - sizeof hop}).Get(RTA_GATEWAY);
-    route.gateway = {};
-    IpAddress::Read(route.destination.address.family, gateway.data, gateway.size, &route.gateway);
-    if (static_cast<uint32_t>(hop.rtnh_ifindex) == index) routes->push_back(route);
-    hops = hops.Skip(RTNH_ALIGN(hop.rtnh_len));
-  }
-}
-
-void TakeRoute(uint32_t index, Bytes payload, std::vector<RouteInfo>* routes) {
-  rtmsg header;
-  if (!payload.Read(&header) || header.rtm_type != RTN_UNICAST || (header.rtm_flags & RTM_F_CLONED) != 0)
-    return;
-  const int family = header.rtm_family;
-  if (family != AF_INET && family != AF_INET6) return;
-  const AttributeTable<RTA_TABLE> attributes(payload.Skip(NLMSG_ALIGN(sizeof header)));
-  if (attributes.U32(RTA_TABLE, header.rtm_table) != RT_TABLE_MAIN) return;
-
-  const auto address = [&](uint16_t type, IpAddress* target) {
-    const Bytes bytes = attributes.Get(type);
-    IpAddress::Read(family, bytes.data, bytes.size, target);
-  };
-  RouteInfo route;
-  route.destination.address.family = family;  // of a default route, which has no RTA_DST
-  route.destination.length = header.rtm_dst_len;
-  route.metric = attributes.U32(RTA_PRIORITY);
-  address(RTA_DST, &route.destination.address);
-  address(RTA_GATEWAY, &route.gateway);
-  address(RTA_PREFSRC, &route.source);
-  if (attributes.Has(RTA_MULTIPATH)) {
-    TakeNextHops(index, attributes.Get(RTA_MULTIPATH), route, routes);
-  } else if (attributes.U32(RTA_OIF) == index) {
-    routes->push_back(route);
-  }
-}
-
-void TakeNeighbour(uint32_t index, Bytes payload, std::vector<NeighbourInfo>* neighbours) {
-  ndmsg header;
-  if (!payload.Read(&header) || static_cast<uint32_t>(header.ndm_ifindex) != index) return;
-  // NUD_NOARP and NUD_NONE are the kernel's own book-keeping (multicast, loopback).
-  if (header.ndm_state == NUD_NONE || (header.ndm_state & NUD_NOARP) != 0) return;
-  const AttributeTable<NDA_LLADDR> attributes(payload.Skip(NLMSG_ALIGN(sizeof header)));
-  const Bytes address = attributes.Get(NDA_DST);
-  NeighbourInfo neighbour;
-  neighbour.mac = FormatMac(attributes.Get(NDA_LLADDR));
-  neighbour.state = header.ndm_state;
-  if (IpAddress::Read(header.ndm_family, address.data, address.size, &neighbour.address)) {
-    neighbours->push_back(std::move(neighbour));
-  }
+/// As a request for it has it.
+std::string Key(const RuleInfo& rule) {
+  const NetlinkMessage message = RuleRequest(RTM_NEWRULE, 0, rule);
+  const Bytes bytes = message.payload();
+  return {reinterpret_cast<const char*>(bytes.data), bytes.size};
 }
 
 }  // namespace
@@ -176,55 +83,120 @@ SysResult Rtnetlink::Run(NetlinkMessage* message, const NetlinkSocket::Visitor& 
   if (result < 0) return result;
   result = socket.Request(message, visit);
   kernel_text_ = socket.kernel_text();
+  datagrams_ = socket.datagrams();
   return result;
 }
 
 template <typename Record, typename Take>
-SysResult Rtnetlink::Dump(NetlinkMessage* message, std::vector<Record>* records, Take take) {
+SysResult Rtnetlink::Dump(NetlinkMessage message, std::vector<Record>* records, Take take, Order order) {
+  std::vector<Record> reading;
+  std::vector<Record> all;
+  std::unordered_map<std::string, size_t> places;
   for (int attempt = 0; attempt < kDumpAttempts; ++attempt) {
-    records->clear();
-    const SysResult result = Run(message, [&](uint16_t, Bytes payload) { take(payload, records); });
-    if (result != -EINTR) return result;
+    reading.clear();
+    const SysResult result = Run(&message, [&](uint16_t, Bytes payload) {
+      Record record;
+      if (take(payload, &record)) reading.push_back(std::move(record));
+    });
+    if (result < 0 && result != -EINTR) return result;
+    // Between two datagrams of a list that the kernel finds its place in by counting, a change can hide a
+    // record that did not change, and the kernel may tell of that change too late to mark the list. So a
+    // list of several is read until a reading has nothing new.
+    const bool whole = result == 0 && (datagrams_ <= 1 || order == Order::kByKey);
+    if (attempt == 0 && whole) {
+      std::move(reading.begin(), reading.end(), std::back_inserter(*records));
+      return 0;
+    }
+    const size_t before = all.size();
+    for (Record& record : reading) {
+      const auto [place, is_new] = places.try_emplace(Key(record), all.size());
+      if (is_new) {
+        all.push_back(std::move(record));
+      } else {
+        all[place->second] = std::move(record);
+      }
+    }
+    if (attempt > 0 && result == 0 && all.size() == before) break;
   }
-  return -EAGAIN;
+  std::move(all.begin(), all.end(), std::back_inserter(*records));
+  return 0;
 }
 
 SysResult Rtnetlink::GetLink(uint32_t index, const std::string& name, LinkInfo* link) {
   NetlinkMessage message(RTM_GETLINK, 0, LinkHeader(index, {}));
-  if (index == 0) message.PutString(IFLA_IFNAME, name);
+  // A name that fits is looked for among both kinds of name.
+  if (index == 0) message.PutString(name.size() < IFNAMSIZ ? IFLA_IFNAME : IFLA_ALT_IFNAME, name);
   bool found = false;
-  const SysResult result = Run(&message, [&](uint16_t, Bytes payload) { found = TakeLink(payload, link); });
+  const SysResult result = Run(&message, [&](uint16_t, Bytes payload) { found = ParseLink(payload, link); });
   return result == 0 && !found ? -ENODEV : result;
 }
 
 SysResult Rtnetlink::ListLinks(std::vector<LinkInfo>* links) {
-  NetlinkMessage message(RTM_GETLINK, NLM_F_DUMP, LinkHeader(0, {}));
-  return Dump(&message, links, TakeLinks);
+  return Dump(NetlinkMessage(RTM_GETLINK, NLM_F_DUMP, LinkHeader(0, {})), links, ParseLink);
 }
 
-SysResult Rtnetlink::CreateLink(const LinkSpec& spec) {
-  NetlinkMessage message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, LinkHeader(0, spec.settings));
-  if (!PutSettings(&message, spec.settings)) return -EINVAL;
-  if (spec.parent != 0) message.PutU32(IFLA_LINK, spec.parent);
-  const size_t info = message.Begin(IFLA_LINKINFO);
-  message.PutString(IFLA_INFO_KIND, spec.kind);
-  const size_t data = message.Begin(IFLA_INFO_DATA);
-  if (spec.kind == "veth") {
-    const size_t peer = message.Begin(VETH_INFO_PEER);
-    message.PutFixed(LinkHeader(0, spec.peer));
-    if (!PutSettings(&message, spec.peer)) return -EINVAL;
-    message.End(peer);
-  } else if (spec.kind == "vlan") {
-    message.PutU16(IFLA_VLAN_ID, spec.vlan_id);
+Failure Rtnetlink::CreateLink(const LinkSpec& spec, const std::vector<AddressSpec>& addresses,
+                              LinkInfo* made) {
+  kernel_text_.clear();
+  LinkSpec first = spec;
+  LinkSettings later;
+  // A link has IPv6 only once it is there, and an address as soon as it is up.
+  if (spec.settings.address_generation.has_value()) {
+    std::swap(first.settings.address_generation, later.address_generation);
+    std::swap(first.settings.up, later.up);
   }
-  message.End(data);
-  message.End(info);
-  return Run(&message);
+  NetlinkMessage create(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, LinkHeader(0, first.settings));
+  if (!PutLinkSpec(&create, first) || !spec.settings.name.has_value()) return {-EINVAL, "RTM_NEWLINK"};
+  NetlinkSocket socket;
+  SysResult result = NetlinkSocket::Open(&socket);
+  if (result < 0) return {result, "socket"};
+  const auto ask = [&](NetlinkMessage* message, const NetlinkSocket::Visitor& visit) {
+    const SysResult answer = socket.Request(message, visit);
+    if (answer < 0) kernel_text_ = socket.kernel_text();
+    return answer;
+  };
+  const NetlinkSocket::Visitor ignore = [](uint16_t, Bytes) {};
+  result = ask(&create, ignore);
+  if (result < 0) return {result, "RTM_NEWLINK"};
+
+  const char* step = "RTM_GETLINK";
+  NetlinkMessage get(RTM_GETLINK, 0, LinkHeader(0, {}));
+  get.PutString(IFLA_IFNAME, *spec.settings.name);
+  bool found = false;
+  result = ask(&get, [&](uint16_t, Bytes payload) { found = ParseLink(payload, made); });
+  if (result == 0 && !found) result = -ENODEV;
+  if (result == 0 && later.address_generation.has_value()) {
+    step = "RTM_SETLINK";
+    NetlinkMessage change(RTM_SETLINK, 0, LinkHeader(made->index, later));
+    PutLinkSettings(&change, later);
+    result = ask(&change, ignore);
+  }
+  for (const AddressSpec& address : addresses) {
+    if (result < 0) break;
+    step = "RTM_NEWADDR";
+    NetlinkMessage add = NewAddressRequest(made->index, address);
+    result = ask(&add, ignore);
+  }
+  if (result == 0) return {};
+  NetlinkMessage remove(RTM_DELLINK, 0, LinkHeader(0, {}));
+  remove.PutString(IFLA_IFNAME, *spec.settings.name);
+  // What led here is the failure to tell, whatever becomes of this.
+  (void)socket.Request(&remove, ignore);
+  return {result, step};
 }
 
 SysResult Rtnetlink::ChangeLink(uint32_t index, const LinkSettings& settings) {
   NetlinkMessage message(RTM_SETLINK, 0, LinkHeader(index, settings));
-  if (!PutSettings(&message, settings)) return -EINVAL;
+  return PutLinkSettings(&message, settings) ? Run(&message) : -EINVAL;
+}
+
+SysResult Rtnetlink::ChangeAlternativeName(Change change, uint32_t index, const std::string& name) {
+  const bool add = change == Change::kAdd;
+  NetlinkMessage message(add ? RTM_NEWLINKPROP : RTM_DELLINKPROP,
+                         add ? NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND : 0, LinkHeader(index, {}));
+  const size_t properties = message.Begin(IFLA_PROP_LIST | NLA_F_NESTED);
+  message.PutString(IFLA_ALT_IFNAME, name);
+  message.End(properties);
   return Run(&message);
 }
 
@@ -233,56 +205,151 @@ SysResult Rtnetlink::DeleteLink(uint32_t index) {
   return Run(&message);
 }
 
-SysResult Rtnetlink::ChangeAddress(Change change, uint32_t index, const IpPrefix& address) {
-  ifaddrmsg header{};
-  header.ifa_family = static_cast<uint8_t>(address.address.family);
-  header.ifa_prefixlen = address.length;
-  header.ifa_index = index;
-  const bool add = change == Change::kAdd;
-  const bool ipv4 = address.address.family == AF_INET;
-  // 127.0.0.0/8 never leaves the host; the kernel refuses (EINVAL) a network's second address of another
-  // scope.
-  if (add && ipv4 && address.address.bytes[0] == IN_LOOPBACKNET) header.ifa_scope = RT_SCOPE_HOST;
-  NetlinkMessage message(add ? RTM_NEWADDR : RTM_DELADDR, add ? NLM_F_CREATE | NLM_F_EXCL : 0, header);
-  PutAddress(&message, IFA_LOCAL, address.address);
-  // The other end's; to remove a point-to-point link's address, that must not be asked for.
-  if (add) PutAddress(&message, IFA_ADDRESS, address.address);
-  // Usable at once: no wait for an answer to duplicate address detection.
-  if (add && !ipv4) message.PutU32(IFA_FLAGS, IFA_F_NODAD);
+SysResult Rtnetlink::AddAddress(uint32_t index, const AddressSpec& spec) {
+  NetlinkMessage message = NewAddressRequest(index, spec);
   return Run(&message);
 }
 
-SysResult Rtnetlink::ListAddresses(uint32_t index, std::vector<IpPrefix>* addresses) {
-  NetlinkMessage message(RTM_GETADDR, NLM_F_DUMP, ifaddrmsg{});
-  return Dump(&message, addresses,
-              [&](Bytes payload, auto* records) { TakeAddress(index, payload, records); });
-}
-
-SysResult Rtnetlink::ChangeRoute(Change change, uint32_t index, const RouteInfo& route) {
-  const bool add = change == Change::kAdd;
-  rtmsg header{};
-  header.rtm_family = static_cast<uint8_t>(route.destination.address.family);
-  header.rtm_dst_len = route.destination.length;
-  header.rtm_table = RT_TABLE_MAIN;
-  if (add) {
-    header.rtm_protocol = RTPROT_STATIC;
-    header.rtm_type = RTN_UNICAST;
-    header.rtm_scope = route.gateway.valid() ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
-  } else {
-    header.rtm_scope = RT_SCOPE_NOWHERE;  // any
+SysResult Rtnetlink::RemoveAddress(uint32_t index, const AddressSpec& spec) {
+  std::vector<AddressInfo> addresses;
+  const SysResult result = ListAddresses(index, &addresses);
+  if (result < 0) return result;
+  for (const AddressInfo& address : addresses) {
+    if (!Matches(spec, address)) continue;
+    NetlinkMessage message = RemoveAddressRequest(address);
+    return Run(&message);
   }
-  NetlinkMessage message(add ? RTM_NEWROUTE : RTM_DELROUTE, add ? NLM_F_CREATE | NLM_F_EXCL : 0, header);
-  if (route.destination.length > 0) PutAddress(&message, RTA_DST, route.destination.address);
-  PutAddress(&message, RTA_GATEWAY, route.gateway);
-  PutAddress(&message, RTA_PREFSRC, route.source);
-  if (route.metric != 0) message.PutU32(RTA_PRIORITY, route.metric);
-  message.PutU32(RTA_OIF, index);
+  return -EADDRNOTAVAIL;
+}
+
+SysResult Rtnetlink::HasAddress(uint32_t index, const AddressSpec& spec) {
+  std::vector<AddressInfo> addresses;
+  const SysResult result = ListAddresses(index, &addresses);
+  if (result < 0) return result;
+  return std::any_of(addresses.begin(), addresses.end(), [&](const AddressInfo& address) {
+    return Matches(spec, address) && spec.peer == address.peer;
+  });
+}
+
+SysResult Rtnetlink::ListAddresses(uint32_t index, std::vector<AddressInfo>* addresses) {
+  ifaddrmsg header{};
+  header.ifa_index = index;
+  return Dump(NetlinkMessage(RTM_GETADDR, NLM_F_DUMP, header), addresses,
+              [index](Bytes payload, AddressInfo* address) {
+                return ParseAddress(payload, address) && address->index == index;
+              });
+}
+
+SysResult Rtnetlink::AddRoute(uint32_t index, const RouteSpec& spec, bool replace) {
+  const int mode = NLM_F_CREATE | (replace ? NLM_F_REPLACE : NLM_F_EXCL);
+  NetlinkMessage message = RouteRequest(RTM_NEWROUTE, static_cast<uint16_t>(mode), Complete(index, spec));
   return Run(&message);
 }
 
-SysResult Rtnetlink::ListRoutes(uint32_t index, std::vector<RouteInfo>* routes) {
-  NetlinkMessage message(RTM_GETROUTE, NLM_F_DUMP, rtmsg{});
-  return Dump(&message, routes, [&](Bytes payload, auto* records) { TakeRoute(index, payload, records); });
+SysResult Rtnetlink::RemoveRoute(uint32_t index, const RouteSpec& spec) {
+  std::vector<RouteInfo> routes;
+  const SysResult result = ListCandidates(index, spec, &routes);
+  if (result < 0) return result;
+  for (const RouteInfo& route : routes) {
+    if (!Matches(index, spec, route)) continue;
+    NetlinkMessage message = RouteRequest(RTM_DELROUTE, 0, route);
+    return Run(&message);
+  }
+  return -ESRCH;
+}
+
+SysResult Rtnetlink::HasRoute(uint32_t index, const RouteSpec& spec) {
+  std::vector<RouteInfo> routes;
+  const SysResult result = ListCandidates(index, spec, &routes);
+  if (result < 0) return result;
+  const RouteInfo wanted = Complete(index, spec);
+  return std::any_of(routes.begin(), routes.end(), [&](const RouteInfo& route) {
+    return Matches(index, spec, route) && route.metric == wanted.metric && route.tos == wanted.tos &&
+           (!spec.hops.empty() || route.hops == wanted.hops);
+  });
+}
+
+SysResult Rtnetlink::ListRoutes(uint32_t index, std::optional<uint32_t> table,
+                                std::vector<RouteInfo>* routes) {
+  std::vector<RouteInfo> all;
+  for (const int family : {AF_INET, AF_INET6}) {
+    SysResult result = DumpRoutes(family, index, table, std::nullopt, &all);
+    if (result < 0) return result;
+    for (const uint8_t type : kRejectingTypes) {
+      result = DumpRoutes(family, index, table, type, &all);
+      if (result < 0) return result;
+    }
+  }
+  std::copy_if(std::make_move_iterator(all.begin()), std::make_move_iterator(all.end()),
+               std::back_inserter(*routes),
+               [&](const RouteInfo& route) { return table.has_value() || route.table != RT_TABLE_LOCAL; });
+  return 0;
+}
+
+SysResult Rtnetlink::ListCandidates(uint32_t index, const RouteSpec& spec, std::vector<RouteInfo>* routes) {
+  const std::optional<uint8_t> type =
+      spec.type.has_value() && IsRejecting(*spec.type) ? spec.type : std::nullopt;
+  return DumpRoutes(spec.destination.address.family, index, spec.table.value_or(RT_TABLE_MAIN), type, routes);
+}
+
+SysResult Rtnetlink::DumpRoutes(int family, uint32_t index, std::optional<uint32_t> table,
+                                std::optional<uint8_t> type, std::vector<RouteInfo>* routes) {
+  rtmsg header{};
+  header.rtm_family = static_cast<uint8_t>(family);
+  header.rtm_type = type.value_or(RTN_UNSPEC);
+  NetlinkMessage message(RTM_GETROUTE, NLM_F_DUMP, header);
+  if (!type.has_value()) message.PutU32(RTA_OIF, index);
+  if (table.has_value()) message.PutU32(RTA_TABLE, *table);
+  std::vector<RouteInfo> found;
+  // What an older kernel does not filter is filtered here.
+  const SysResult result = Dump(
+      std::move(message), &found,
+      [&](Bytes payload, RouteInfo* route) {
+        if (!ParseRoute(payload, route) || route->destination.address.family != family) return false;
+        if (table.has_value() && route->table != *table) return false;
+        if (type.has_value()) return route->type == *type;
+        return !IsRejecting(route->type) &&
+               (route->next_hop_id != 0 ||
+                std::any_of(route->hops.begin(), route->hops.end(),
+                            [&](const NextHop& hop) { return hop.index == index; }));
+      },
+      family == AF_INET ? Order::kByKey : Order::kByPosition);
+  // A table is made with its first route.
+  if (result == -ENOENT) return 0;
+  if (result < 0) return result;
+  const SysResult resolved = type.has_value() ? 0 : ResolveNextHops(index, &found);
+  std::move(found.begin(), found.end(), std::back_inserter(*routes));
+  return resolved;
+}
+
+SysResult Rtnetlink::ResolveNextHops(uint32_t index, std::vector<RouteInfo>* routes) {
+  const auto nameless = [](const RouteInfo& route) { return route.next_hop_id != 0 && route.hops.empty(); };
+  if (std::none_of(routes->begin(), routes->end(), nameless)) return 0;
+  std::vector<NextHopObject> objects;
+  const SysResult result =
+      Dump(NetlinkMessage(RTM_GETNEXTHOP, NLM_F_DUMP, nhmsg{}), &objects, ParseNextHopObject);
+  if (result < 0) return result;
+  std::map<uint32_t, const NextHopObject*> by_id;
+  for (const NextHopObject& object : objects) by_id[object.id] = &object;
+  for (RouteInfo& route : *routes) {
+    if (!nameless(route)) continue;
+    const auto found = by_id.find(route.next_hop_id);
+    if (found == by_id.end()) continue;
+    if (found->second->members.empty()) route.hops.push_back(found->second->hop);
+    for (const NextHopObject::Member& member : found->second->members) {
+      const auto part = by_id.find(member.id);
+      if (part == by_id.end() || route.hops.size() == kMaxHops) continue;
+      route.hops.push_back(part->second->hop);
+      route.hops.back().weight = member.weight;
+    }
+  }
+  routes->erase(std::remove_if(routes->begin(), routes->end(),
+                               [&](const RouteInfo& route) {
+                                 return std::none_of(route.hops.begin(), route.hops.end(),
+                                                     [&](const NextHop& hop) { return hop.index == index; });
+                               }),
+                routes->end());
+  return 0;
 }
 
 SysResult Rtnetlink::ChangeNeighbour(Change change, uint32_t index, const IpAddress& address,
@@ -293,9 +360,9 @@ SysResult Rtnetlink::ChangeNeighbour(Change change, uint32_t index, const IpAddr
   header.ndm_state = NUD_PERMANENT;
   const bool add = change == Change::kAdd;
   NetlinkMessage message(add ? RTM_NEWNEIGH : RTM_DELNEIGH, add ? NLM_F_CREATE | NLM_F_REPLACE : 0, header);
-  PutAddress(&message, NDA_DST, address);
+  message.Put(NDA_DST, address.bytes.data(), address.size());
   if (add) {
-    std::array<uint8_t, kMacSize> bytes{};
+    MacAddress bytes{};
     if (!ParseMac(mac, &bytes)) return -EINVAL;
     message.Put(NDA_LLADDR, bytes.data(), bytes.size());
   }
@@ -304,8 +371,62 @@ SysResult Rtnetlink::ChangeNeighbour(Change change, uint32_t index, const IpAddr
 
 SysResult Rtnetlink::ListNeighbours(uint32_t index, std::vector<NeighbourInfo>* neighbours) {
   NetlinkMessage message(RTM_GETNEIGH, NLM_F_DUMP, ndmsg{});
-  return Dump(&message, neighbours,
-              [&](Bytes payload, auto* records) { TakeNeighbour(index, payload, records); });
+  message.PutU32(NDA_IFINDEX, index);
+  return Dump(std::move(message), neighbours, [index](Bytes payload, NeighbourInfo* neighbour) {
+    // NUD_NOARP and NUD_NONE are the kernel's own book-keeping (multicast, loopback).
+    return ParseNeighbour(payload, neighbour) && neighbour->index == index && neighbour->state != NUD_NONE &&
+           (neighbour->state & NUD_NOARP) == 0;
+  });
+}
+
+SysResult Rtnetlink::AddRule(const RuleInfo& rule) {
+  NetlinkMessage message = RuleRequest(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, rule);
+  return Run(&message);
+}
+
+SysResult Rtnetlink::RemoveRule(const RuleInfo& rule) {
+  std::vector<RuleInfo> rules;
+  const SysResult result = ListRules(&rules);
+  if (result < 0) return result;
+  for (const RuleInfo& present : rules) {
+    if (!Matches(rule, present)) continue;
+    NetlinkMessage message = RuleRequest(RTM_DELRULE, 0, present);
+    return Run(&message);
+  }
+  return -ENOENT;
+}
+
+SysResult Rtnetlink::ListRules(std::vector<RuleInfo>* rules) {
+  for (const int family : {AF_INET, AF_INET6}) {
+    rtmsg header{};  // as long as fib_rule_hdr, and what a strict kernel wants
+    header.rtm_family = static_cast<uint8_t>(family);
+    const SysResult result =
+        Dump(NetlinkMessage(RTM_GETRULE, NLM_F_DUMP, header), rules, [family](Bytes payload, RuleInfo* rule) {
+          return ParseRule(payload, rule) && rule->family == family;
+        });
+    // A kernel without policy routing, or without IPv6.
+    if (result < 0 && result != -EAFNOSUPPORT && result != -EOPNOTSUPP) return result;
+  }
+  return 0;
+}
+
+SysResult Rtnetlink::SetImpairment(uint32_t index, const std::optional<Impairment>& impairment) {
+  std::vector<QdiscInfo> qdiscs;
+  const SysResult result = Dump(ListQdiscsRequest(index), &qdiscs, [index](Bytes payload, QdiscInfo* qdisc) {
+    return ParseQdisc(payload, qdisc) && qdisc->index == index && qdisc->parent == TC_H_ROOT;
+  });
+  if (result < 0) return result;
+  const auto netem = std::find_if(qdiscs.begin(), qdiscs.end(),
+                                  [](const QdiscInfo& qdisc) { return qdisc.kind == "netem"; });
+  if (!impairment.has_value()) {
+    if (netem == qdiscs.end()) return 0;
+    NetlinkMessage message = RemoveQdiscRequest(index, netem->handle);
+    return Run(&message);
+  }
+  NetlinkMessage message = netem == qdiscs.end()
+                               ? NetemRequest(NLM_F_CREATE | NLM_F_EXCL, index, 0, *impairment)
+                               : NetemRequest(0, index, netem->handle, *impairment);
+  return Run(&message);
 }
 
 }  // namespace tunsock

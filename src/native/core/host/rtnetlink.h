@@ -1,95 +1,66 @@
 #pragma once
 
-#include <linux/if_link.h>
-
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "core/host/ip_address.h"
+#include "core/host/address_message.h"
+#include "core/host/link_message.h"
 #include "core/host/netlink_socket.h"
+#include "core/host/qdisc_message.h"
+#include "core/host/route_message.h"
+#include "core/host/rule_message.h"
+#include "core/sys/failure.h"
 #include "core/sys/sys_result.h"
 
 namespace tunsock {
 
-/// What RTM_GETLINK tells of tun devices.
-struct TunInfo {
-  bool packet_info = false;  // no IFF_NO_PI
-  uint32_t queues = 1;       // descriptors that are attached, detached ones too
-};
-
-/// A network interface, as RTM_GETLINK tells.
-struct LinkInfo {
-  uint32_t index = 0;
-  std::string name;
-  std::string kind;    // "veth", "tun" ...; empty for hardware and loopback
-  uint32_t flags = 0;  // IFF_*
-  uint32_t mtu = 0;
-  uint32_t tx_queue_length = 0;
-  uint32_t master = 0;  // the index of the bridge (or bond, ...) that it is a port of, or 0
-  std::string mac;  // "02:00:00:00:00:01", as long as the hardware's addresses are; empty where it has none
-  rtnl_link_stats64 stats{};
-  std::optional<TunInfo> tun;  // absent for other kinds
-};
-
-/// What to change of a link; what is absent stays as it is.
-struct LinkSettings {
-  std::optional<std::string> name;
-  std::optional<std::string> mac;
-  std::optional<uint32_t> mtu;
-  std::optional<uint32_t> tx_queue_length;
-  std::optional<uint32_t> master;  // 0: none
-  std::optional<bool> up;
-  std::optional<int> netns;  // a descriptor of the namespace to move to
-};
-
-/// A link to make. Of the last three each kind uses its own.
-struct LinkSpec {
-  std::string kind;
-  LinkSettings settings;
-  LinkSettings peer;    // veth: the other end
-  uint32_t parent = 0;  // vlan: the index of the link that carries the tagged frames
-  uint16_t vlan_id = 0;
-};
-
-struct RouteInfo {
-  IpPrefix destination;
-  IpAddress gateway;
-  IpAddress source;
-  uint32_t metric = 0;  // 0: the kernel's own choice
-};
-
-struct NeighbourInfo {
-  IpAddress address;
-  std::string mac;     // empty while it isn't known
-  uint16_t state = 0;  // NUD_*
-};
-
 enum class Change { kAdd, kRemove };
 
-/// Requests to the kernel about links, addresses, routes (of the main table) and neighbours, in the calling
-/// thread's network namespace. Each opens a socket, asks and closes it. They return 0 or a negative errno:
-/// -ENODEV where there is no such link, -EAGAIN where a list changed each time that it was read, -EINVAL for
-/// text that doesn't parse. rtnetlink(7), net/core/rtnetlink.c.
+/// Requests to the kernel about links, addresses, routes, neighbours, rules and queueing disciplines, in the
+/// calling thread's network namespace. Each opens a socket, asks and closes it. They return 0 or a negative
+/// errno: -ENODEV where there is no such link, -EINVAL for text that doesn't parse. A list that changes while
+/// it is read has all that did not change. rtnetlink(7), net/core/rtnetlink.c.
 class Rtnetlink {
  public:
-  /// By index, or where that is 0 by name.
+  /// By index, or where that is 0 by name or alternative name.
   SysResult GetLink(uint32_t index, const std::string& name, LinkInfo* link);
   SysResult ListLinks(std::vector<LinkInfo>* links);
-  SysResult CreateLink(const LinkSpec& spec);
+  /// Makes the link and gives it the addresses: a whole one, or none. All is asked by one socket, so that
+  /// there is a way to undo it when no other can be opened.
+  Failure CreateLink(const LinkSpec& spec, const std::vector<AddressSpec>& addresses, LinkInfo* made);
   SysResult ChangeLink(uint32_t index, const LinkSettings& settings);
+  SysResult ChangeAlternativeName(Change change, uint32_t index, const std::string& name);
   SysResult DeleteLink(uint32_t index);
 
-  SysResult ChangeAddress(Change change, uint32_t index, const IpPrefix& address);
-  SysResult ListAddresses(uint32_t index, std::vector<IpPrefix>* addresses);
+  SysResult AddAddress(uint32_t index, const AddressSpec& spec);
+  /// Removes the first that has all that is given: -EADDRNOTAVAIL where there is none.
+  SysResult RemoveAddress(uint32_t index, const AddressSpec& spec);
+  /// Whether there is an address that AddAddress would have made: 1 or 0.
+  SysResult HasAddress(uint32_t index, const AddressSpec& spec);
+  SysResult ListAddresses(uint32_t index, std::vector<AddressInfo>* addresses);
 
-  SysResult ChangeRoute(Change change, uint32_t index, const RouteInfo& route);
-  SysResult ListRoutes(uint32_t index, std::vector<RouteInfo>* routes);
+  /// With `replace` instead of the one that has its destination, metric and type of service.
+  SysResult AddRoute(uint32_t index, const RouteSpec& spec, bool replace);
+  /// Removes the first that has all that is given: -ESRCH where there is none.
+  SysResult RemoveRoute(uint32_t index, const RouteSpec& spec);
+  /// Those out of the link, of one table or of all but the local one, and after them those of no link.
+  SysResult ListRoutes(uint32_t index, std::optional<uint32_t> table, std::vector<RouteInfo>* routes);
+  /// Whether there is a route that AddRoute would have made: 1 or 0.
+  SysResult HasRoute(uint32_t index, const RouteSpec& spec);
 
   /// Adding replaces what was known about the address; `mac` is not used to remove.
   SysResult ChangeNeighbour(Change change, uint32_t index, const IpAddress& address, const std::string& mac);
   SysResult ListNeighbours(uint32_t index, std::vector<NeighbourInfo>* neighbours);
+
+  SysResult AddRule(const RuleInfo& rule);
+  /// Removes the first that has all that is given: -ENOENT where there is none.
+  SysResult RemoveRule(const RuleInfo& rule);
+  SysResult ListRules(std::vector<RuleInfo>* rules);
+
+  /// Absent: none. -EEXIST where the link has a discipline that somebody else chose.
+  SysResult SetImpairment(uint32_t index, const std::optional<Impairment>& impairment);
 
   /// What the kernel said about the last request, if that was refused.
   [[nodiscard]] const std::string& kernel_text() const { return kernel_text_; }
@@ -97,10 +68,24 @@ class Rtnetlink {
  private:
   SysResult Run(
       NetlinkMessage* message, const NetlinkSocket::Visitor& visit = [](uint16_t, Bytes) {});
+  /// How the kernel finds its place in a list that it goes on with: by what comes next, or by counting.
+  enum class Order { kByKey, kByPosition };
+  /// Adds to `records` what `take` makes of the messages of a dump: of all that did not change meanwhile, and
+  /// of what did as it was at some moment.
   template <typename Record, typename Take>
-  SysResult Dump(NetlinkMessage* message, std::vector<Record>* records, Take take);
+  SysResult Dump(NetlinkMessage message, std::vector<Record>* records, Take take,
+                 Order order = Order::kByPosition);
+  /// The routes of one family and, if `table` is given, table: those out of the link, or where `type` is
+  /// given those of this type, which have no link.
+  SysResult DumpRoutes(int family, uint32_t index, std::optional<uint32_t> table, std::optional<uint8_t> type,
+                       std::vector<RouteInfo>* routes);
+  /// Where the kernel names nexthop objects only by number, puts in what they are.
+  SysResult ResolveNextHops(uint32_t index, std::vector<RouteInfo>* routes);
+  /// Those that `spec` may be about.
+  SysResult ListCandidates(uint32_t index, const RouteSpec& spec, std::vector<RouteInfo>* routes);
 
   std::string kernel_text_;
+  size_t datagrams_ = 0;
 };
 
 }  // namespace tunsock

@@ -3,7 +3,14 @@ import { type BpfInstruction, bpfProgram, wholePackets } from '../../packet/bpf'
 import { hardwareDestination } from '../../packet/send-meta';
 import { ETH_P_ALL, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 } from '../../support/constants';
 import { invalidArgType, invalidArgValue } from '../../support/errors';
-import { boolean, integer, interfaceName, knownOptions, oneOf, optionsObject } from '../../support/options';
+import {
+  anyInterfaceName,
+  boolean,
+  integer,
+  knownOptions,
+  oneOf,
+  optionsObject,
+} from '../../support/options';
 import type { OffloadMode, PacketDestination } from '../../support/types';
 import {
   offloadMode,
@@ -39,7 +46,7 @@ const protocols = { all: ETH_P_ALL, ip: ETH_P_IP, ipv6: ETH_P_IPV6, arp: ETH_P_A
 
 /** How PacketSocket.open() opens a socket. Each option has its kernel's default where none is named. packet(7). */
 export interface PacketSocketOptions extends SocketOptions {
-  /** The interface's name. */
+  /** The interface's name, or an alternative one. */
   interface: string;
   /** 'raw': frames with their link header; 'dgram': packets without it, which the kernel makes and takes off. Default 'raw'. */
   type?: 'raw' | 'dgram';
@@ -142,7 +149,7 @@ export function packetConfig(options: PacketSocketOptions): PacketConfig {
   return {
     ...socketConfig(optional),
     offload,
-    interface: interfaceName('options.interface', given.interface),
+    interface: anyInterfaceName('options.interface', given.interface),
     settings: {
       datagram,
       protocol: optional('protocol', protocolNumber) ?? ETH_P_ALL,

@@ -1,4 +1,8 @@
-import { cidr, macAddress, oneOrMany, type Route, route } from '../../host/cidr';
+import { type AddressOptions, address } from '../../host/address';
+import { macAddress, oneOrMany } from '../../host/cidr';
+import { type AddressGeneration, addressGeneration } from '../../host/link-options';
+import { type Route, type RouteSpec, route } from '../../host/route';
+import type { AddressData } from '../../native';
 import { invalidArgValue } from '../../support/errors';
 import { boolean, interfaceName, knownOptions, oneOf, optionsObject, string } from '../../support/options';
 import type { OffloadMode } from '../../support/types';
@@ -38,8 +42,10 @@ export interface TunOptions extends SocketOptions {
   group?: number;
   /** Receive through NAPI (IFF_NAPI); 'frags' on a tap device also from fragments (IFF_NAPI_FRAGS). Default false. */
   napi?: boolean | 'frags';
-  /** Addresses as CIDR ('10.0.0.1/24', 'fd00::1/64'): one or several. */
-  address?: string | readonly string[];
+  /** Addresses as CIDR ('10.0.0.1/24', 'fd00::1/64'), or objects as Link.addAddress() takes them: one or several. */
+  address?: string | AddressOptions | readonly (string | AddressOptions)[];
+  /** How the device gets its IPv6 link-local address, if at all. Default: as it is. */
+  addressGeneration?: AddressGeneration;
   /** Routes through the device: destinations as CIDR or 'default', or objects as Link.addRoute() takes them. */
   routes?: string | Route | readonly (string | Route)[];
   /** Bytes of the largest packet without its link header: 68 to 65535. */
@@ -66,8 +72,9 @@ export interface TunConfig extends SocketConfig {
   persist: boolean | undefined;
   owner: number | undefined;
   group: number | undefined;
-  addresses: string[];
-  routes: Route[];
+  addresses: AddressData[];
+  addressGeneration: AddressGeneration | undefined;
+  routes: RouteSpec[];
   mtu: number | undefined;
   mac: string | undefined;
   up: boolean;
@@ -88,6 +95,7 @@ const KNOWN = [
   'group',
   'napi',
   'address',
+  'addressGeneration',
   'routes',
   'mtu',
   'mac',
@@ -130,7 +138,8 @@ export function tunConfig(options: TunOptions | undefined): TunConfig {
     persist: optional('persist', boolean),
     owner: optional('owner', wholeNumber(0, MAX_ID)),
     group: optional('group', wholeNumber(0, MAX_ID)),
-    addresses: oneOrMany('options.address', given.address, cidr),
+    addresses: oneOrMany('options.address', given.address, address),
+    addressGeneration: optional('addressGeneration', addressGeneration),
     routes: oneOrMany('options.routes', given.routes, route),
     mtu: optional('mtu', wholeNumber(68, 65535)),
     mac,
