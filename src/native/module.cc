@@ -2,11 +2,13 @@
 
 #include "binding/device_binding.h"
 #include "binding/link_binding.h"
+#include "binding/monitor_binding.h"
 #include "binding/netns_binding.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   tunsock::RegisterDeviceBinding(env, exports);
   tunsock::RegisterLinkBinding(env, exports);
+  tunsock::RegisterMonitorBinding(env, exports);
   tunsock::RegisterNetnsBinding(env, exports);
   return exports;
 }

@@ -41,6 +41,8 @@ Change ReadChange(const Napi::CallbackInfo& info) {
   return info[0].IsBoolean() && info[0].As<Napi::Boolean>().Value() ? Change::kAdd : Change::kRemove;
 }
 
+}  // namespace
+
 Napi::Object LinkValue(Napi::Env env, const LinkInfo& link) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("index", link.index);
@@ -68,6 +70,8 @@ Napi::Object RouteValue(Napi::Env env, const RouteInfo& route) {
   if (route.metric != 0) object.Set("metric", route.metric);
   return object;
 }
+
+namespace {
 
 Napi::Object NeighbourValue(Napi::Env env, const NeighbourInfo& neighbour) {
   Napi::Object object = Napi::Object::New(env);

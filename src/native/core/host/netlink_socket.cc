@@ -27,6 +27,12 @@ SysResult NetlinkSocket::Open(NetlinkSocket* socket) {
   opened.fd_.reset(static_cast<int>(fd));
   SetOption(opened.fd_.get(), NETLINK_EXT_ACK);
   SetOption(opened.fd_.get(), NETLINK_CAP_ACK);
+  // Unbound it would have the kernel's own number, 0, and not hear what the kernel multicasts.
+  sockaddr_nl own{};
+  own.nl_family = AF_NETLINK;
+  const SysResult bound =
+      CallOnce([&] { return ::bind(opened.fd(), reinterpret_cast<const sockaddr*>(&own), sizeof own); });
+  if (bound < 0) return bound;
   opened.buffer_.reset(new uint8_t[kBufferSize]);
   *socket = std::move(opened);
   return 0;
@@ -46,27 +52,49 @@ SysResult NetlinkSocket::Request(NetlinkMessage* message, const Visitor& visit) 
   // The kernel has worked on the request by the time that sendto returns, so its answer is queued: this never
   // waits.
   do {
-    sockaddr_nl sender{};
-    socklen_t sender_size = sizeof sender;
-    result = RetryOnSignal([&] {
-      return ::recvfrom(fd_.get(), buffer_.get(), kBufferSize, MSG_TRUNC,
-                        reinterpret_cast<sockaddr*>(&sender), &sender_size);
-    });
-    if (result < 0) return result;
-    if (static_cast<size_t>(result) > kBufferSize) return -EMSGSIZE;
-    // Only the kernel is believed: a process with CAP_NET_ADMIN may send here too.
-    result = sender.nl_pid == 0 ? Take({buffer_.get(), static_cast<size_t>(result)}, visit) : 0;
+    Bytes datagram;
+    result = Receive(0, &datagram);
+    if (result >= 0) result = Take(datagram, visit);
   } while (result == 0);
   if (result < 0) return result;
   return interrupted_ ? -EINTR : 0;
 }
 
+SysResult NetlinkSocket::SetMembership(int group, bool member) {
+  const int option = member ? NETLINK_ADD_MEMBERSHIP : NETLINK_DROP_MEMBERSHIP;
+  return CallOnce([&] { return ::setsockopt(fd_.get(), SOL_NETLINK, option, &group, sizeof group); });
+}
+
+SysResult NetlinkSocket::Hear(const Visitor& visit) {
+  Bytes datagram;
+  SysResult result = Receive(MSG_DONTWAIT, &datagram);
+  nlmsghdr header;
+  Bytes payload;
+  while (result >= 0 && (result = NextMessage(&datagram, &header, &payload)) > 0) {
+    if (header.nlmsg_type >= NLMSG_MIN_TYPE) visit(header.nlmsg_type, payload);
+  }
+  return result;
+}
+
+SysResult NetlinkSocket::Receive(int flags, Bytes* datagram) {
+  sockaddr_nl sender{};
+  socklen_t sender_size = sizeof sender;
+  const SysResult result = RetryOnSignal([&] {
+    return ::recvfrom(fd_.get(), buffer_.get(), kBufferSize, flags | MSG_TRUNC,
+                      reinterpret_cast<sockaddr*>(&sender), &sender_size);
+  });
+  if (result < 0) return result;
+  if (static_cast<size_t>(result) > kBufferSize) return -EMSGSIZE;
+  // Only the kernel is believed: a process with CAP_NET_ADMIN may send here too.
+  *datagram = sender.nl_pid == 0 ? Bytes{buffer_.get(), static_cast<size_t>(result)} : Bytes{};
+  return 0;
+}
+
 SysResult NetlinkSocket::Take(Bytes datagram, const Visitor& visit) {
   nlmsghdr header;
-  while (datagram.Read(&header)) {
-    if (header.nlmsg_len < sizeof header || header.nlmsg_len > datagram.size) return -EBADMSG;
-    const Bytes payload{datagram.data + sizeof header, header.nlmsg_len - sizeof header};
-    datagram = datagram.Skip(NLMSG_ALIGN(header.nlmsg_len));
+  Bytes payload;
+  SysResult result = 0;
+  while ((result = NextMessage(&datagram, &header, &payload)) > 0) {
     if (header.nlmsg_seq != sequence_) continue;
     if ((header.nlmsg_flags & NLM_F_DUMP_INTR) != 0) interrupted_ = true;
     if (header.nlmsg_type == NLMSG_ERROR) return TakeError(header, payload);
@@ -76,7 +104,7 @@ SysResult NetlinkSocket::Take(Bytes datagram, const Visitor& visit) {
     }
     if (header.nlmsg_type >= NLMSG_MIN_TYPE) visit(header.nlmsg_type, payload);
   }
-  return 0;
+  return result;
 }
 
 /// An nlmsgerr: the errno (0 acknowledges), the request or, capped, only its header, and then attributes.

@@ -24,10 +24,23 @@ class NetlinkSocket {
   /// dumped them, so that what was visited may lack or repeat something.
   SysResult Request(NetlinkMessage* message, const Visitor& visit);
 
+  /// Joins a multicast group (RTNLGRP_*), or leaves it. A socket that has joined one makes no requests: what
+  /// is multicast meanwhile would be lost.
+  SysResult SetMembership(int group, bool member);
+
+  /// Hands each message of one datagram that was multicast to `visit`; never waits. Returns 0, or a negative
+  /// errno: -EAGAIN when none is queued, -ENOBUFS when some were lost. Then what is queued is older than the
+  /// loss, and nothing is queued any more until all of it was read.
+  SysResult Hear(const Visitor& visit);
+
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
   /// What the kernel said about the last refusal (NETLINK_EXT_ACK); empty when it said nothing.
   [[nodiscard]] const std::string& kernel_text() const { return kernel_text_; }
 
  private:
+  /// Reads one datagram of the kernel's; of anybody else's it is empty.
+  SysResult Receive(int flags, Bytes* datagram);
   /// Takes one datagram: 1 when the answer is complete, 0 when more is to come, or a negative errno.
   SysResult Take(Bytes datagram, const Visitor& visit);
   SysResult TakeError(const nlmsghdr& header, Bytes payload);

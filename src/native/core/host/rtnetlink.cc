@@ -67,6 +67,8 @@ bool PutSettings(NetlinkMessage* message, const LinkSettings& settings) {
   return true;
 }
 
+}  // namespace
+
 bool TakeLink(Bytes payload, LinkInfo* link) {
   ifinfomsg header;
   if (!payload.Read(&header)) return false;
@@ -94,11 +96,15 @@ bool TakeLink(Bytes payload, LinkInfo* link) {
   return true;
 }
 
+namespace {
+
 /// Answers to requests about the family AF_BRIDGE can be RTM_NEWLINK too, but nothing here asks for them.
 void TakeLinks(Bytes payload, std::vector<LinkInfo>* links) {
   LinkInfo link;
   if (TakeLink(payload, &link)) links->push_back(std::move(link));
 }
+
+}  // namespace
 
 void TakeAddress(uint32_t index, Bytes payload, std::vector<IpPrefix>* addresses) {
   ifaddrmsg header;
@@ -112,6 +118,8 @@ void TakeAddress(uint32_t index, Bytes payload, std::vector<IpPrefix>* addresses
     addresses->push_back(address);
 }
 
+namespace {
+
 /// A route of several next hops (RTA_MULTIPATH) gives one for each that leaves by the link.
 void TakeNextHops(uint32_t index, Bytes hops, RouteInfo route, std::vector<RouteInfo>* routes) {
   rtnexthop hop;
@@ -124,6 +132,8 @@ void TakeNextHops(uint32_t index, Bytes hops, RouteInfo route, std::vector<Route
     hops = hops.Skip(RTNH_ALIGN(hop.rtnh_len));
   }
 }
+
+}  // namespace
 
 void TakeRoute(uint32_t index, Bytes payload, std::vector<RouteInfo>* routes) {
   rtmsg header;
@@ -151,6 +161,8 @@ void TakeRoute(uint32_t index, Bytes payload, std::vector<RouteInfo>* routes) {
     routes->push_back(route);
   }
 }
+
+namespace {
 
 void TakeNeighbour(uint32_t index, Bytes payload, std::vector<NeighbourInfo>* neighbours) {
   ndmsg header;

@@ -66,6 +66,12 @@ struct NeighbourInfo {
   uint16_t state = 0;  // NUD_*
 };
 
+/// What RTM_NEWLINK, RTM_NEWADDR and RTM_NEWROUTE tell, and their RTM_DEL kin. The last two add to their list
+/// what concerns link `index`: unicast routes of the main table, one for each next hop.
+bool TakeLink(Bytes payload, LinkInfo* link);
+void TakeAddress(uint32_t index, Bytes payload, std::vector<IpPrefix>* addresses);
+void TakeRoute(uint32_t index, Bytes payload, std::vector<RouteInfo>* routes);
+
 enum class Change { kAdd, kRemove };
 
 /// Requests to the kernel about links, addresses, routes (of the main table) and neighbours, in the calling
