@@ -1,7 +1,23 @@
 export type { Route } from './host/cidr';
-export { Link, type LinkCounters, type Neighbour } from './host/link';
+export {
+  Link,
+  type LinkChange,
+  type LinkCounters,
+  type LinkMonitor,
+  type LinkMonitorOptions,
+  type LinkSnapshot,
+  type Neighbour,
+} from './host/link';
+export type { LinkMonitorEvents } from './host/link-monitor';
 export type { LinkOptions, VethPeer } from './host/link-options';
+export type { LinkChangeKind } from './host/link-table';
 export { Netns, type NetnsOptions } from './host/netns';
+export type {
+  BindArguments,
+  ConnectArguments,
+  ListenArguments,
+  NetnsBindOptions,
+} from './host/netns-sockets';
 export type { BpfInstruction } from './packet/bpf';
 export { PacketBatch, type PacketBatchOptions } from './packet/packet-batch';
 export type { PacketWithInfo } from './socket/flow/packet-stream';

@@ -1,11 +1,14 @@
 import { type LinkData, type LinkSettings, native, type Rtnetlink, type TunData } from '../native';
 import { invalidArgType, invalidArgValue, type SystemErrorContext, systemError } from '../support/errors';
-import { integer, interfaceName } from '../support/options';
+import { abortSignal, integer, interfaceName, knownOptions, optionsObject } from '../support/options';
 import { cidr, ipAddress, macAddress, type Route, route } from './cidr';
+import { type LinkChangeOf, LinkMonitor as LinkMonitorOf } from './link-monitor';
 import { checkOptions, type LinkOptions, MAX_MTU } from './link-options';
-import { currentPlace, isSamePlace, type Netns, netnsDescriptor, type Place, runAt } from './netns';
+import { Netns, netnsDescriptor } from './netns';
+import { currentPlace, isSamePlace, type Place, runAt } from './netns-place';
 
 export type { Route } from './cidr';
+export type { LinkSnapshot } from './link-monitor';
 export type { LinkOptions, VethPeer } from './link-options';
 
 const EOPNOTSUPP = -95;
@@ -49,6 +52,19 @@ export interface Neighbour {
   /** `undefined` while it isn't known. */
   mac: string | undefined;
   state: (typeof neighbourStates)[number];
+}
+
+/** One change that a {@link LinkMonitor} tells. */
+export type LinkChange = LinkChangeOf<Link>;
+/** What {@link Link.monitor} returns. */
+export type LinkMonitor = LinkMonitorOf<Link>;
+
+/** Options of {@link Link.monitor}. */
+export interface LinkMonitorOptions {
+  /** Where the links are: a Netns, or what Netns.open() takes. Default: this thread's namespace. */
+  netns?: Netns | string | number | undefined;
+  /** Closes the monitor when it is aborted. */
+  signal?: AbortSignal | undefined;
 }
 
 let requests: Rtnetlink | undefined;
@@ -147,6 +163,24 @@ export class Link {
       throw error;
     }
     return link;
+  }
+
+  /**
+   * Tells from here on what happens to the links of a namespace, to their addresses and to their routes, whoever does it. This thread
+   * stays where it is. All monitors and sockets of a thread share one subscription for each namespace.
+   *
+   * @throws AbortError when `signal` is aborted already; SystemError as of {@link Netns.open}, and `EPERM` without CAP_SYS_ADMIN
+   * for another namespace (setns(2))
+   */
+  static monitor(options?: LinkMonitorOptions): LinkMonitor {
+    const checked = optionsObject('options', options);
+    knownOptions('options', checked, ['netns', 'signal']);
+    const signal = abortSignal('options.signal', checked.signal);
+    const { netns } = checked;
+    // One that is opened here belongs to the links that are told of, and is closed with the last of them.
+    const opened = netns === undefined || netns instanceof Netns ? netns : Netns.open(netns as string);
+    const place = opened?.place ?? currentPlace();
+    return new LinkMonitorOf({ place, signal, makeLink: ({ link }) => new Link(place, link) });
   }
 
   /** The interface's name now; the last known one when it is gone. */
