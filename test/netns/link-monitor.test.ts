@@ -363,8 +363,8 @@ describe('the watch of one link', () => {
       const before = descriptors();
       const one = Link.create({ type: 'bridge', name: 'one' });
       Link.create({ type: 'bridge', name: 'two' });
-      let owner = { listener: ({ kind, link }) => console.log(kind, link.name) };
-      watchLink(currentPlace(), one.index, owner.listener);
+      let owner = { linkChanged: ({ kind, link }) => console.log(kind, link.name) };
+      watchLink(currentPlace(), one.index, owner);
       console.log(descriptors() > before);
       Link.get('two').up();
       one.up();
@@ -375,8 +375,8 @@ describe('the watch of one link', () => {
         console.log(descriptors() <= before);
       })();`;
     expect(run(program)).toBe('true\nup one\ntrue');
-    const forgotten = `${PRELUDE} globalThis.listener = () => {};
-      watchLink(currentPlace(), 1, listener); console.log('end');`;
+    const forgotten = `${PRELUDE} globalThis.watcher = { linkChanged() {} };
+      watchLink(currentPlace(), 1, watcher); console.log('end');`;
     expect(run(forgotten)).toBe('end');
   });
 
@@ -385,8 +385,8 @@ describe('the watch of one link', () => {
       const one = Link.create({ type: 'veth', name: 'one', peer: { name: 'two' } });
       const { index } = one;
       const seen = [];
-      globalThis.listener = ({ kind, indexInNetns }) => seen.push([kind, indexInNetns]);
-      watchLink(currentPlace(), index, listener);
+      globalThis.watcher = { linkChanged: ({ kind, indexInNetns }) => seen.push([kind, indexInNetns]) };
+      watchLink(currentPlace(), index, watcher);
       const other = Netns.create();
       one.moveTo(other);
       const home = Netns.current();

@@ -94,6 +94,8 @@ export class LinkMonitor<L> extends EventEmitter<LinkMonitorEvents<L>> {
   #error: Error | undefined;
   /** What an iterator has not taken yet. */
   #queue: LinkEvent[] = [];
+  /** Those before it are taken. */
+  #head = 0;
   /** How things were after the last of the queue, when it was full; what is different since is told when it is empty. */
   #told: LinkTable | undefined;
   #iterated = false;
@@ -167,12 +169,11 @@ export class LinkMonitor<L> extends EventEmitter<LinkMonitorEvents<L>> {
   }
 
   [inspect.custom](_depth: number, options: object): string {
-    return `LinkMonitor ${inspect({ closed: this.#closed, queued: this.#queue.length }, options)}`;
+    return `LinkMonitor ${inspect({ closed: this.#closed, queued: this.#queued }, options)}`;
   }
 
   #next(): Promise<IteratorResult<LinkChangeOf<L>, undefined>> {
-    if (this.#queue.length === 0) this.#tellDifference();
-    const event = this.#queue.shift();
+    const event = this.#take();
     if (event !== undefined) return Promise.resolve({ done: false, value: this.#change(event) });
     if (this.#error !== undefined) {
       const error = this.#error;
@@ -183,13 +184,27 @@ export class LinkMonitor<L> extends EventEmitter<LinkMonitorEvents<L>> {
     return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
   }
 
-  /** Whether changes wait for an iterator. */
+  #take(): LinkEvent | undefined {
+    if (this.#head === this.#queue.length) {
+      this.#queue = [];
+      this.#head = 0;
+      this.#tellDifference();
+    }
+    return this.#head < this.#queue.length ? this.#queue[this.#head++] : undefined;
+  }
+
+  /** Changes that wait for an iterator. */
+  get #queued(): number {
+    return this.#queue.length - this.#head;
+  }
+
+  /** Whether they wait for one at all. */
   get #keeping(): boolean {
     return this.#iterated || this.listenerCount('change') === 0;
   }
 
   #changing(table: LinkTable): void {
-    if (this.#keeping && this.#queue.length >= MAX_QUEUED) this.#told ??= table.copy();
+    if (this.#keeping && this.#queued >= MAX_QUEUED) this.#told ??= table.copy();
   }
 
   #tellDifference(): void {
@@ -238,7 +253,8 @@ export class LinkMonitor<L> extends EventEmitter<LinkMonitorEvents<L>> {
     this.#setup.signal?.removeEventListener('abort', this.#onAbort);
     const waiting = this.#waiting.splice(0);
     if (error === undefined) {
-      this.#queue.length = 0;
+      this.#queue = [];
+      this.#head = 0;
       for (const reader of waiting) reader.resolve({ done: true, value: undefined });
     } else {
       // Who iterates has the error there, and need not listen for it too.

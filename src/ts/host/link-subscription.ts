@@ -222,24 +222,29 @@ export class LinkSubscription {
   }
 }
 
-/** What a socket hears of its link. @internal */
-export type LinkEventListener = (event: LinkEvent) => void;
+/** Who hears of one link. @internal */
+export interface LinkWatcher {
+  /** 'moved' or 'removed' is the last. */
+  linkChanged(event: LinkEvent): void;
+  /** Nothing more is heard. */
+  linkWatchFailed(error: Error): void;
+}
 
-/** Listeners that were collected need no subscription any more. */
+/** Watchers that were collected need no subscription any more. */
 const abandoned = new FinalizationRegistry<() => void>((leave) => leave());
 
 /**
- * Tells `listener` of changes of link `index` in `place` from here on, but not of addresses and routes; 'moved' or 'removed' is the last
- * of them. It is referred to weakly, and never keeps the process alive: its owner holds it, and can be collected with it.
+ * Tells `watcher` of changes of link `index` in `place` from here on, but not of addresses and routes. It is referred to weakly, and
+ * never keeps the process alive: its owner holds it, and can be collected with it.
  *
  * @returns what stops it
  * @throws SystemError of netlink, or of entering the namespace
  * @internal
  */
-export function watchLink(place: Place, index: number, listener: LinkEventListener): () => void {
-  const weak = new WeakRef(listener);
+export function watchLink(place: Place, index: number, watcher: LinkWatcher): () => void {
+  const weak = new WeakRef(watcher);
   const token = {};
-  const watch: LinkListener = {
+  const listener: LinkListener = {
     everything: false,
     referenced: false,
     changed(events) {
@@ -247,19 +252,19 @@ export function watchLink(place: Place, index: number, listener: LinkEventListen
         if (event.link.index !== index) continue;
         const last = event.kind === 'removed' || event.kind === 'moved';
         if (last) stop();
-        weak.deref()?.(event);
+        weak.deref()?.linkChanged(event);
         if (last) return; // whatever else is told is of a stranger that has its index
       }
     },
-    failed() {},
+    failed: (error) => weak.deref()?.linkWatchFailed(error),
   };
-  const subscription = LinkSubscription.join(place, watch);
-  const leave = () => subscription.leave(watch);
+  const subscription = LinkSubscription.join(place, listener);
+  const leave = () => subscription.leave(listener);
   const stop = () => {
     abandoned.unregister(token);
     leave();
   };
-  abandoned.register(listener, leave, token);
+  abandoned.register(watcher, leave, token);
   return stop;
 }
 
