@@ -64,8 +64,19 @@ export interface LinkMonitorSetup<L> {
   makeLink(event: LinkEvent): L;
 }
 
-/** @internal */
-export function snapshot(link: LinkEvent['link']): LinkSnapshot {
+/** What users are told of an event. @internal */
+export function linkChange<L>(event: LinkEvent, subject: L): LinkChangeOf<L> {
+  const { kind, link, before, address, route, indexInNetns } = event;
+  const change: LinkChangeOf<L> = { kind, link: subject };
+  if (before !== undefined) change.before = snapshot(before);
+  if (kind !== 'removed' && kind !== 'moved') change.after = snapshot(link);
+  if (address !== undefined) change.address = address;
+  if (route !== undefined) change.route = route;
+  if (indexInNetns !== undefined) change.indexInNetns = indexInNetns;
+  return change;
+}
+
+function snapshot(link: LinkEvent['link']): LinkSnapshot {
   const { index, name, type, mtu, mac, flags, carrier, master } = link;
   return { index, name, type, mtu, mac, flags, up: isUp(link), carrier, master };
 }
@@ -229,14 +240,7 @@ export class LinkMonitor<L> extends EventEmitter<LinkMonitorEvents<L>> {
   }
 
   #change(event: LinkEvent): LinkChangeOf<L> {
-    const { kind, link, before, address, route, indexInNetns } = event;
-    const change: LinkChangeOf<L> = { kind, link: this.#setup.makeLink(event) };
-    if (before !== undefined) change.before = snapshot(before);
-    if (kind !== 'removed' && kind !== 'moved') change.after = snapshot(link);
-    if (address !== undefined) change.address = address;
-    if (route !== undefined) change.route = route;
-    if (indexInNetns !== undefined) change.indexInNetns = indexInNetns;
-    return change;
+    return linkChange(event, this.#setup.makeLink(event));
   }
 
   #refer(referenced: boolean): this {

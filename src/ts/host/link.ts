@@ -180,7 +180,7 @@ export class Link {
     // One that is opened here belongs to the links that are told of, and is closed with the last of them.
     const opened = netns === undefined || netns instanceof Netns ? netns : Netns.open(netns as string);
     const place = opened?.place ?? currentPlace();
-    return new LinkMonitorOf({ place, signal, makeLink: ({ link }) => new Link(place, link) });
+    return new LinkMonitorOf({ place, signal, makeLink: ({ link }) => Link.at(place, link) });
   }
 
   /** The interface's name now; the last known one when it is gone. */
@@ -361,6 +361,11 @@ export class Link {
   /** Deletes the link; of a veth pair both ends. @throws SystemError `EOPNOTSUPP` for hardware and loopback */
   delete(): void {
     this.#ask('RTM_DELLINK', (netlink) => netlink.deleteLink(this.#index));
+  }
+
+  /** A link of `place` that the kernel has just told of. @internal */
+  static at(place: Place, data: LinkData): Link {
+    return new Link(place, data);
   }
 
   /** This link's index as links in `place` know it. @internal */

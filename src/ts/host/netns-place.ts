@@ -4,8 +4,6 @@ import { closedError, systemError } from '../support/errors';
 /**
  * A namespace as this thread goes in and out of it. `handle` is absent only for the one where the thread is while no
  * `run` is under way: whatever takes the thread out of there opens it first, so that there is a way back.
- *
- * @internal
  */
 export interface Place {
   handle: NetnsHandle | undefined;
@@ -13,7 +11,7 @@ export interface Place {
 
 let here: Place = { handle: undefined };
 
-/** Where this thread is. @internal */
+/** Where this thread is. */
 export function currentPlace(): Place {
   return here;
 }

@@ -16,6 +16,8 @@ import {
   listenAt,
 } from './netns-sockets';
 
+export { currentPlace, type Place } from './netns-place';
+
 /** Where `ip netns` keeps names (ip-netns(8)). */
 const DIRECTORY = '/run/netns';
 
