@@ -147,6 +147,8 @@ describe('each kind', () => {
     link.up();
     link.addAddress('fd00:77::1/64');
     link.addRoute('fd00:78::/64');
+    // The kernel tells of an IPv6 address a little later (addrconf_dad_work()), unless it is gone by then.
+    await told('address-added', link.index);
     link.removeRoute('fd00:78::/64');
     link.removeAddress('fd00:77::1/64');
     const list = await told('address-removed', link.index);

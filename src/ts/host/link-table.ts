@@ -21,7 +21,7 @@ export const linkChangeKinds = [
 /** See {@link LinkChange.kind}. */
 export type LinkChangeKind = (typeof linkChangeKinds)[number];
 
-/** One difference between two states of a {@link LinkTable}. @internal */
+/** One difference between two states of a {@link LinkTable}. */
 export interface LinkEvent {
   kind: LinkChangeKind;
   /** As it is after this; as it was last, when it is gone. */
@@ -55,8 +55,6 @@ export function isUp(link: LinkState): boolean {
 /**
  * The links of one network namespace, their addresses and their routes, as they were last told; and what is different when more
  * is told. Records about links that it does not know are ignored: the kernel tells of a link first and last.
- *
- * @internal
  */
 export class LinkTable {
   readonly #links = new Map<number, LinkState>();
