@@ -108,6 +108,17 @@ it.each([false, true])(
   },
 );
 
+it('hears of it also when the Netns that it was opened with is closed', async () => {
+  const other = Netns.open(`/proc/self/fd/${ns.fd}`);
+  using packet = PacketSocket.open({ netns: other, interface: 'tun0', type: 'dgram' });
+  other.close();
+  const heard = once(packet, 'link') as Promise<[LinkChange]>;
+  await pollPhase();
+  link.down();
+  const [{ kind, link: of }] = await heard;
+  expect([kind, of.isUp]).toEqual(['down', false]);
+});
+
 it('costs one subscription for all sockets of a namespace, and none when nobody listens', async () => {
   const descriptors = () => readdirSync('/proc/self/fd').length;
   const before = descriptors();

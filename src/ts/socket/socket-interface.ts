@@ -5,7 +5,7 @@ import { linkChange } from '../host/link-monitor';
 import { type LinkWatcher, watchLink } from '../host/link-subscription';
 import type { LinkEvent } from '../host/link-table';
 import { Netns } from '../host/netns';
-import { isSamePlace, type Place, runAt } from '../host/netns-place';
+import { type Place, placeInode, runAt } from '../host/netns-place';
 import type { SocketHandle } from '../native';
 
 export type { LinkChange } from '../host/link';
@@ -24,8 +24,10 @@ export class SocketInterface {
     },
   };
   #place: Place;
-  /** Where it has moved to. */
-  #followed: Netns | undefined;
+  /** The number of the namespace that it is watched in. */
+  #inode = 0;
+  /** Its namespace, where that was opened here: it has moved there, or who opened it has closed it. */
+  #own: Netns | undefined;
   #name: string;
   #index: number;
   #wanted = false;
@@ -71,12 +73,14 @@ export class SocketInterface {
     this.#name = this.name;
     this.#unwatch();
     this.#closed = true;
-    this.#followed?.close();
+    this.#own?.close();
   }
 
   #watch(): void {
     if (this.#index === 0) return;
     try {
+      this.#reopen();
+      this.#inode = placeInode(this.#place);
       this.#stop = watchLink(this.#place, this.#index, this.#watcher);
     } catch (error) {
       process.nextTick(() => this.#socket.emit('error', error));
@@ -94,31 +98,51 @@ export class SocketInterface {
       this.#stop = undefined;
       // After lost messages a link that has moved looks like one that was removed.
       if (this.#follow()) told = { ...event, kind: 'moved', indexInNetns: this.#index };
+    } else {
+      this.#reopen();
     }
     this.#onChange(linkChange(told, Link.at(this.#place, { ...event.link, index: this.#index })));
   }
 
   /** Goes where a tun device has gone; a packet socket stays where it is. */
   #follow(): boolean {
-    const descriptor = this.#handle.networkNamespace();
     const name = this.#handle.name();
-    if (descriptor < 0) return false;
+    let netns: Netns | undefined;
     try {
-      const netns = Netns.open(`/proc/self/fd/${descriptor}`);
-      if (typeof name !== 'string' || isSamePlace(netns.place, this.#place)) {
-        netns.close();
-        return false;
+      netns = this.#openNetns();
+      if (netns !== undefined && typeof name === 'string' && netns.inode !== this.#inode) {
+        this.#index = runAt(netns.place, () => Link.get(name)).index;
+        this.#goTo(netns);
+        if (this.#wanted) this.#watch();
+        return true;
       }
-      this.#index = runAt(netns.place, () => Link.get(name)).index;
-      this.#followed?.close();
-      this.#followed = netns;
-      this.#place = netns.place;
     } catch {
-      return false; // it may not be entered, or is gone from there too
+      // It may not be entered, or the device is gone from there too.
+    }
+    netns?.close();
+    return false;
+  }
+
+  /** The namespace of the device, or of the socket where the device knows none. */
+  #openNetns(): Netns | undefined {
+    const descriptor = this.#handle.networkNamespace();
+    if (descriptor < 0) return undefined;
+    try {
+      return Netns.open(`/proc/self/fd/${descriptor}`);
     } finally {
       closeSync(descriptor);
     }
-    if (this.#wanted) this.#watch();
-    return true;
+  }
+
+  /** The socket outlives the Netns that it was opened with. */
+  #reopen(): void {
+    if (this.#place.handle !== undefined && this.#place.handle.fd < 0) this.#goTo(this.#openNetns());
+  }
+
+  #goTo(netns: Netns | undefined): void {
+    if (netns === undefined) return;
+    this.#own?.close();
+    this.#own = netns;
+    this.#place = netns.place;
   }
 }
