@@ -2,12 +2,14 @@
 
 #include "binding/device_binding.h"
 #include "binding/link_binding.h"
+#include "binding/monitor_binding.h"
 #include "binding/netns_binding.h"
 #include "binding/poller.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   tunsock::RegisterDeviceBinding(env, exports);
   tunsock::RegisterLinkBinding(env, exports);
+  tunsock::RegisterMonitorBinding(env, exports);
   tunsock::RegisterNetnsBinding(env, exports);
   tunsock::RegisterPoller(env, exports);
   return exports;

@@ -3,7 +3,16 @@
 export type { AddressInfo, AddressOptions } from './host/address';
 export type { Scope } from './host/cidr';
 export type { Impairment } from './host/impairment';
-export { Link, type LinkCounters, type Neighbour } from './host/link';
+export {
+  Link,
+  type LinkChange,
+  type LinkCounters,
+  type LinkMonitor,
+  type LinkMonitorOptions,
+  type LinkSnapshot,
+  type Neighbour,
+} from './host/link';
+export type { LinkMonitorEvents } from './host/link-monitor';
 export type {
   AddressGeneration,
   CarryingLink,
@@ -19,7 +28,14 @@ export type {
   VrfOptions,
   VxlanOptions,
 } from './host/link-options';
+export type { LinkChangeKind } from './host/link-table';
 export { Netns, type NetnsOptions } from './host/netns';
+export type {
+  BindArguments,
+  ConnectArguments,
+  ListenArguments,
+  NetnsBindOptions,
+} from './host/netns-sockets';
 export type { Route, RouteHop, RouteType } from './host/route';
 export { Rule, type RuleOptions, type RuleType } from './host/rule';
 export type { BpfInstruction } from './packet/bpf';

@@ -134,7 +134,12 @@ export interface HostBinding {
     create(loopback: boolean): NetnsHandle | Failure;
     open(path: string): NetnsHandle | Failure;
     current(): NetnsHandle | Failure;
+    /** Takes a name away that setName gave. */
+    removeName(path: string): Failure | undefined;
   };
+  readonly MonitorHandle: new () => MonitorHandle;
+  /** A socket of the namespace that this thread is in: a descriptor, which the caller owns. */
+  openSocket(request: SocketRequest): number | Failure;
 }
 
 /** Owns the descriptor of a network namespace. */
@@ -146,6 +151,64 @@ export interface NetnsHandle {
   /** Calls `fn` in the namespace and comes back, also when it throws; ends the process if it can't come back. */
   run(fn: () => void): Failure | undefined;
   enter(): number;
+  close(): void;
+  /** Mounts it on directory/name. */
+  setName(directory: string, name: string): Failure | undefined;
+}
+
+/** What openSocket() makes. */
+export interface SocketRequest {
+  /** 0: AF_UNIX. */
+  family: 0 | 4 | 6;
+  datagram: boolean;
+  /** The zone of a link-local address. */
+  interface?: string | undefined;
+  reuseAddress?: boolean | undefined;
+  reusePort?: boolean | undefined;
+  ipv6Only?: boolean | undefined;
+  /** Of AF_UNIX: connects it to `address`, rather than bind it. */
+  connect?: boolean | undefined;
+  /** What it is bound to, if it is: an IP address without a zone, or a path. */
+  address?: string | undefined;
+  port?: number | undefined;
+}
+
+/** What a MonitorHandle hears of. */
+export const HEAR_LINKS = 1;
+export const HEAR_ADDRESSES = 2;
+export const HEAR_ROUTES = 4;
+
+/** A link, address or route: that it is there, as it is now, or that it is gone. */
+export interface HostRecord {
+  removed: boolean;
+  /** Of the link, also of an address's and a route's. */
+  index: number;
+  link?: LinkState;
+  /** Of a removed link that lives on in another namespace, under this index. */
+  indexInNetns?: number;
+  address?: string;
+  route?: RouteData;
+}
+
+/** A link with its carrier. */
+export interface LinkState extends LinkData {
+  carrier: boolean;
+}
+
+/** A subscription to changes of links, addresses and routes in one namespace (src/native/core/host/link_monitor.h). */
+export interface MonitorHandle {
+  /** In the namespace that this thread is in. */
+  open(): number;
+  /** `onReadable` is called by the loop when read() has something to say; the handle lives until close(). */
+  listen(onReadable: () => void): number;
+  /** What to hear of from here on: HEAR_*. */
+  hear(kinds: number): number;
+  /** What there is now. */
+  list(kinds: number): HostRecord[] | number;
+  /** What has changed, from `limit` messages at most; -ENOBUFS when some were lost, so that only list() tells how things are. */
+  read(limit: number): HostRecord[] | number;
+  /** Whether it keeps the process alive. */
+  setRef(ref: boolean): void;
   close(): void;
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "binding/args.h"
+#include "binding/loop_call.h"
 
 namespace tunsock {
 
@@ -35,12 +36,7 @@ bool Listener::MapInbox(Napi::Env env, Batch* inbox) const {
 
 void Listener::Call(Napi::Env env, napi_value self, int kind, SysResult value) const {
   const napi_value arguments[] = {ResultValue(env, kind), ResultValue(env, value)};
-  napi_value result = nullptr;
-  const napi_status status =
-      napi_make_callback(env, async_context_, self, on_event_.Value(), 2, arguments, &result);
-  if (status != napi_pending_exception) return;
-  napi_value error = nullptr;
-  if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
+  CallFromLoop(env, async_context_, self, on_event_.Value(), 2, arguments);
 }
 
 void Listener::Close(Napi::Env env) {

@@ -1,9 +1,12 @@
 #include "binding/netns_binding.h"
 
+#include <sys/socket.h>
+
 #include <mutex>
 #include <utility>
 
 #include "binding/args.h"
+#include "core/host/inet_socket.h"
 #include "core/host/netns.h"
 
 namespace tunsock {
@@ -43,7 +46,9 @@ class NetnsHandle : public Napi::ObjectWrap<NetnsHandle> {
         {StaticMethod<&NetnsHandle::Create>("create"), StaticMethod<&NetnsHandle::Open>("open"),
          StaticMethod<&NetnsHandle::Current>("current"), InstanceAccessor<&NetnsHandle::Fd>("fd"),
          InstanceAccessor<&NetnsHandle::Inode>("inode"), InstanceMethod<&NetnsHandle::Run>("run"),
-         InstanceMethod<&NetnsHandle::Enter>("enter"), InstanceMethod<&NetnsHandle::Close>("close")});
+         InstanceMethod<&NetnsHandle::Enter>("enter"), InstanceMethod<&NetnsHandle::Close>("close"),
+         InstanceMethod<&NetnsHandle::SetName>("setName"),
+         StaticMethod<&NetnsHandle::RemoveName>("removeName")});
   }
 
   /// From one of the static methods, which pass the descriptor to own; anything else makes a closed one.
@@ -108,6 +113,20 @@ class NetnsHandle : public Napi::ObjectWrap<NetnsHandle> {
     return ResultValue(info.Env(), EnterNetns(fd_.get()));
   }
 
+  /// setName(directory, name): undefined, or { error, syscall }.
+  Napi::Value SetName(const Napi::CallbackInfo& info) {
+    return Outcome(info, NameNetns(fd_.get(), StringArg(info, 0), StringArg(info, 1)));
+  }
+
+  /// removeName(path): the same.
+  static Napi::Value RemoveName(const Napi::CallbackInfo& info) {
+    return Outcome(info, RemoveNetnsName(StringArg(info, 0)));
+  }
+
+  static Napi::Value Outcome(const Napi::CallbackInfo& info, const Failure& failure) {
+    return failure.error < 0 ? FailureValue(info.Env(), failure) : info.Env().Undefined();
+  }
+
   Napi::Value Close(const Napi::CallbackInfo&) {
     fd_.reset();
     return {};
@@ -116,9 +135,37 @@ class NetnsHandle : public Napi::ObjectWrap<NetnsHandle> {
   UniqueFd fd_;
 };
 
+/// openSocket({ family, datagram, interface, reuseAddress, reusePort, ipv6Only, connect, address, port }): a
+/// descriptor of the calling thread's namespace, which the caller owns, or { error, syscall }. `family` is 4,
+/// 6, or 0 for AF_UNIX. Without `address` it isn't bound.
+Napi::Value OpenSocketHere(const Napi::CallbackInfo& info) {
+  const auto options = info[0].As<Napi::Object>();
+  const auto flag = [&](const char* key) { return options.Get(key).ToBoolean().Value(); };
+  const auto text = [&](const char* key) {
+    const Napi::Value value = options.Get(key);
+    return value.IsString() ? value.As<Napi::String>().Utf8Value() : std::string();
+  };
+  const uint32_t family = options.Get("family").ToNumber().Uint32Value();
+  SocketSpec spec;
+  spec.family = family == 4 ? AF_INET : family == 6 ? AF_INET6 : AF_UNIX;
+  spec.type = flag("datagram") ? SOCK_DGRAM : SOCK_STREAM;
+  spec.interface = text("interface");
+  spec.reuse_address = flag("reuseAddress");
+  spec.reuse_port = flag("reusePort");
+  spec.ipv6_only = flag("ipv6Only");
+  spec.connect = flag("connect");
+  spec.bind = !spec.connect && options.Get("address").IsString();
+  spec.address = text("address");
+  spec.port = static_cast<uint16_t>(options.Get("port").ToNumber().Uint32Value());
+  UniqueFd fd;
+  const Failure failure = OpenSocket(spec, &fd);
+  return failure.error < 0 ? FailureValue(info.Env(), failure) : ResultValue(info.Env(), fd.release());
+}
+
 }  // namespace
 
 void RegisterNetnsBinding(Napi::Env env, Napi::Object exports) {
+  exports.Set("openSocket", Napi::Function::New<&OpenSocketHere>(env, "openSocket"));
   exports.Set("NetnsHandle", NetnsHandle::Define(env));
 }
 

@@ -1,10 +1,18 @@
 import { inspect } from 'node:util';
 import type { AddressData, Failure, LinkData, LinkSettings, RouteData, Rtnetlink, TunData } from '../native';
 import { invalidArgType, invalidArgValue } from '../support/errors';
-import { anyInterfaceName, integer, interfaceName, knownOptions, optionsObject } from '../support/options';
+import {
+  abortSignal,
+  anyInterfaceName,
+  integer,
+  interfaceName,
+  knownOptions,
+  optionsObject,
+} from '../support/options';
 import { type AddressInfo, type AddressOptions, address, addressInfo } from './address';
 import { ipAddress, macAddress } from './cidr';
 import { type Impairment, impairment } from './impairment';
+import { type LinkChangeOf, LinkMonitor as LinkMonitorOf } from './link-monitor';
 import {
   type AddressGeneration,
   addressGenerationName,
@@ -13,9 +21,12 @@ import {
   type LinkOptions,
   MAX_MTU,
 } from './link-options';
-import { currentPlace, isSamePlace, type Netns, netnsDescriptor, type Place, runAt } from './netns';
+import { Netns, netnsDescriptor } from './netns';
+import { currentPlace, isSamePlace, type Place, runAt } from './netns-place';
 import { type Route, type RouteSpec, route, routeOf, table } from './route';
 import { answered, refused, rtnetlink } from './rtnetlink';
+
+export type { LinkSnapshot } from './link-monitor';
 
 const ENODEV = -19;
 const EINVAL = -22;
@@ -63,6 +74,19 @@ export interface Neighbour {
   /** `undefined` while it isn't known. */
   mac: string | undefined;
   state: (typeof neighbourStates)[number];
+}
+
+/** One change that a {@link LinkMonitor} tells. */
+export type LinkChange = LinkChangeOf<Link>;
+/** What {@link Link.monitor} returns. */
+export type LinkMonitor = LinkMonitorOf<Link>;
+
+/** Options of {@link Link.monitor}. */
+export interface LinkMonitorOptions {
+  /** Where the links are: a Netns, or what Netns.open() takes. Default: this thread's namespace. */
+  netns?: Netns | string | number | undefined;
+  /** Closes the monitor when it is aborted. */
+  signal?: AbortSignal | undefined;
 }
 
 /**
@@ -124,6 +148,24 @@ export class Link {
       throw refused(error, syscall, name, v6 ? tooSmall(error, settings.mtu) : undefined);
     }
     return new Link(currentPlace(), made);
+  }
+
+  /**
+   * Tells from here on what happens to the links of a namespace, to their addresses and to their routes, whoever does it. This thread
+   * stays where it is. All monitors and sockets of a thread share one subscription for each namespace.
+   *
+   * @throws AbortError when `signal` is aborted already; SystemError as of {@link Netns.open}, and `EPERM` without CAP_SYS_ADMIN
+   * for another namespace (setns(2))
+   */
+  static monitor(options?: LinkMonitorOptions): LinkMonitor {
+    const checked = optionsObject('options', options);
+    knownOptions('options', checked, ['netns', 'signal']);
+    const signal = abortSignal('options.signal', checked.signal);
+    const { netns } = checked;
+    // One that is opened here belongs to the links that are told of, and is closed with the last of them.
+    const opened = netns === undefined || netns instanceof Netns ? netns : Netns.open(netns as string);
+    const place = opened?.place ?? currentPlace();
+    return new LinkMonitorOf({ place, signal, makeLink: ({ link }) => Link.at(place, link) });
   }
 
   /** The interface's name now; the last known one when it is gone. */
@@ -421,6 +463,11 @@ export class Link {
   /** Deletes the link; of a veth pair both ends. @throws SystemError `EOPNOTSUPP` for hardware and loopback */
   delete(): void {
     this.#ask('RTM_DELLINK', (netlink) => netlink.deleteLink(this.#index));
+  }
+
+  /** A link of `place` that the kernel has just told of. @internal */
+  static at(place: Place, data: LinkData): Link {
+    return new Link(place, data);
   }
 
   /** This link's index as links in `place` know it. @internal */

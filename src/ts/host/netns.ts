@@ -1,88 +1,35 @@
-import { types } from 'node:util';
-import { type Failure, type NetnsHandle, native } from '../native';
-import { closedError, invalidArgType, invalidArgValue, invalidState, systemError } from '../support/errors';
-import { boolean, callback, integer, knownOptions, optionsObject } from '../support/options';
+import { type ChildProcess, spawn as nodeSpawn, type SpawnOptions } from 'node:child_process';
+import type { Socket as DatagramSocket } from 'node:dgram';
+import type { Server, Socket } from 'node:net';
+import { inspect, types } from 'node:util';
+import { Worker, type WorkerOptions } from 'node:worker_threads';
+import { type NetnsHandle, native } from '../native';
+import { invalidArgType, invalidArgValue, invalidState } from '../support/errors';
+import { boolean, callback, integer, knownOptions, optionsObject, string } from '../support/options';
+import { currentPlace, netnsError, openHandle, type Place, runAt, settle, taken } from './netns-place';
+import {
+  type BindArguments,
+  bindAt,
+  type ConnectArguments,
+  connectAt,
+  type ListenArguments,
+  listenAt,
+} from './netns-sockets';
 
-/**
- * A namespace as this thread goes in and out of it. `handle` is absent only for the one where the thread is while no
- * `run` is under way: whatever takes the thread out of there opens it first, so that there is a way back.
- */
-export interface Place {
-  handle: NetnsHandle | undefined;
-}
+export { currentPlace, type Place } from './netns-place';
 
-let here: Place = { handle: undefined };
-
-/** Where this thread is. @internal */
-export function currentPlace(): Place {
-  return here;
-}
-
-/** Calls `fn` in `place`; moves the thread only if it is elsewhere. @internal */
-export function runAt<T>(place: Place, fn: () => T): T {
-  if (place === here) return fn();
-  const handle = openHandle(place);
-  const previous = here;
-  const opened = previous.handle === undefined;
-  previous.handle ??= taken(native().NetnsHandle.current());
-  let value: T | undefined;
-  try {
-    const failure = handle.run(() => {
-      here = place;
-      value = fn();
-    });
-    if (failure !== undefined) throw netnsError(failure);
-    return value as T;
-  } finally {
-    here = previous;
-    if (opened) {
-      previous.handle.close();
-      previous.handle = undefined;
-    }
-  }
-}
-
-/** @internal */
-export function isSamePlace(a: Place, b: Place): boolean {
-  return a === b || placeInode(a) === placeInode(b);
-}
-
-function placeInode(place: Place): number {
-  if (place.handle !== undefined) return openHandle(place).inode;
-  const handle = taken(native().NetnsHandle.current());
-  const inode = handle.inode;
-  handle.close();
-  return inode;
-}
-
-function openHandle(place: Place): NetnsHandle {
-  if (place.handle === undefined || place.handle.fd < 0) throw closedError('the network namespace');
-  return place.handle;
-}
-
-function taken(result: NetnsHandle | Failure, path?: string): NetnsHandle {
-  if ('error' in result) throw netnsError(result, path);
-  return result;
-}
-
-function netnsError({ error, syscall }: Failure, path?: string): Error {
-  return systemError(error, syscall, {
-    path,
-    hint: hints.get(`${syscall} ${error}`) ?? hints.get(`${error}`),
-  });
-}
-
-const hints = new Map([
-  ['-1', 'this needs CAP_SYS_ADMIN: run as root, or start under unshare -Urn'],
-  ['open -2', 'no such process, namespace or file; a bare name is looked for in /run/netns'],
-  ['open -13', "another user's process: run as root"],
-  ['NS_GET_NSTYPE -22', 'this is no network namespace'],
-]);
+/** Where `ip netns` keeps names (ip-netns(8)). */
+const DIRECTORY = '/run/netns';
 
 /** Options of {@link Netns.create}. */
 export interface NetnsOptions {
   /** Whether the loopback interface is brought up. Default true. */
-  loopback?: boolean;
+  loopback?: boolean | undefined;
+  /**
+   * A name that `ip netns` and {@link Netns.open} know it by: a mount in /run/netns, with which the namespace outlives this
+   * process, until {@link Netns.remove}. Default: none.
+   */
+  name?: string | undefined;
 }
 
 /**
@@ -91,27 +38,37 @@ export interface NetnsOptions {
  * if nothing else did.
  *
  * Namespaces belong to threads. A child process, a Worker and a socket are in the namespace of the thread at the
- * moment that they are started or opened, and stay there. What Node does on its thread pool (`fs`, `dns.lookup`) is
- * always in the process's first namespace.
+ * moment that they are started or opened, and stay there. Node opens many a socket later than the call that asks for it, so use
+ * {@link listen}, {@link connect}, {@link bind}, {@link spawn} and {@link worker} for those. What Node does on its thread pool
+ * (`fs`, `dns.lookup`) is always in the process's first namespace.
  */
 export class Netns {
   readonly #place: { handle: NetnsHandle };
+  readonly #name: string | undefined;
 
-  private constructor(handle: NetnsHandle) {
+  private constructor(handle: NetnsHandle, name?: string) {
     this.#place = { handle };
+    this.#name = name;
   }
 
   /**
    * Makes a new one. This thread stays where it is.
    *
-   * @throws SystemError `EPERM` without CAP_SYS_ADMIN (unshare(2)); `ENOSPC` at the limit of
-   * /proc/sys/user/max_net_namespaces
+   * @throws SystemError `EPERM` without CAP_SYS_ADMIN (unshare(2), mount(2)); `ENOSPC` at the limit of
+   * /proc/sys/user/max_net_namespaces; `EEXIST` for a name that is taken
    */
   static create(options?: NetnsOptions): Netns {
     const checked = optionsObject('options', options);
-    knownOptions('options', checked, ['loopback']);
+    knownOptions('options', checked, ['loopback', 'name']);
     const loopback = boolean('options.loopback', checked.loopback ?? true);
-    return new Netns(taken(native().NetnsHandle.create(loopback)));
+    const name = checked.name === undefined ? undefined : namespaceName('options.name', checked.name);
+    const handle = taken(native().NetnsHandle.create(loopback));
+    const failure = name === undefined ? undefined : handle.setName(DIRECTORY, name);
+    if (failure !== undefined) {
+      handle.close();
+      throw netnsError(failure, `${DIRECTORY}/${name}`);
+    }
+    return new Netns(handle, name);
   }
 
   /**
@@ -123,12 +80,18 @@ export class Netns {
    */
   static open(target: number | string): Netns {
     const path = namespacePath(target);
-    return new Netns(taken(native().NetnsHandle.open(path), path));
+    const name = path.startsWith(`${DIRECTORY}/`) ? path.slice(DIRECTORY.length + 1) : undefined;
+    return new Netns(taken(native().NetnsHandle.open(path), path), name);
   }
 
   /** Opens the one that this thread is in. */
   static current(): Netns {
     return new Netns(taken(native().NetnsHandle.current()));
+  }
+
+  /** The name in /run/netns that it was made or opened by; undefined for others. */
+  get name(): string | undefined {
+    return this.#name;
   }
 
   /** The descriptor, which stays this object's; -1 when closed. */
@@ -142,9 +105,11 @@ export class Netns {
   }
 
   /**
-   * Calls a synchronous function with this thread in the namespace, and returns what it returns. The thread is back
-   * where it was afterwards, also when the function throws; if it can't be brought back, the process ends (SIGABRT).
-   * Calls may be nested.
+   * Covers what a synchronous function does before it returns, and nothing that it merely begins: `http`, `fetch`, `net.connect`,
+   * `dgram` and `server.listen(port, host)` open their sockets on a later tick, in the thread's own namespace.
+   *
+   * Calls `fn` with this thread in the namespace, and returns what it returns. The thread is back where it was afterwards, also when
+   * the function throws; if it can't be brought back, the process ends (SIGABRT). Calls may be nested.
    *
    * @throws TypeError `ERR_INVALID_ARG_VALUE` for an async function, which is not called, and for one that returns a
    * promise: what it does later would be done in another namespace
@@ -167,7 +132,7 @@ export class Netns {
    */
   enter(): void {
     const handle = openHandle(this.#place);
-    if (here.handle !== undefined)
+    if (currentPlace().handle !== undefined)
       throw invalidState("enter() can't be called inside run(), which goes back");
     // Links from here need the way back: it is closed with the last of them, by the garbage collector.
     const back = taken(native().NetnsHandle.current());
@@ -176,9 +141,89 @@ export class Netns {
       back.close();
       throw netnsError({ error, syscall: 'setns' });
     }
-    here.handle = back;
-    // Not this.#place: close() must not take the way back to where the thread lives.
-    here = { handle: undefined };
+    settle(back);
+  }
+
+  /**
+   * Starts a program that lives in the namespace: child_process.spawn(), with its arguments and its result.
+   *
+   * @example
+   * ```ts
+   * ns.spawn('ping', ['-c', '1', '192.0.2.1'], { stdio: 'inherit' });
+   * ```
+   * @throws SystemError `EPERM` without CAP_SYS_ADMIN (setns(2))
+   */
+  spawn(command: string, args?: readonly string[], options?: SpawnOptions): ChildProcess;
+  spawn(command: string, options?: SpawnOptions): ChildProcess;
+  spawn(command: string, args?: readonly string[] | SpawnOptions, options?: SpawnOptions): ChildProcess {
+    return runAt(this.#place, () => nodeSpawn(command, args as readonly string[], options as SpawnOptions));
+  }
+
+  /**
+   * Starts a Worker that lives in the namespace from its first line: whatever it opens at any time is there.
+   *
+   * @param file - as `new Worker()` takes it
+   * @throws SystemError `EPERM` without CAP_SYS_ADMIN (setns(2))
+   */
+  worker(file: string | URL, options?: WorkerOptions): Worker {
+    return runAt(this.#place, () => new Worker(file, options));
+  }
+
+  /**
+   * Lets a server (net, http, https, tls, http2) listen in the namespace; resolves to the server when it does.
+   *
+   * @example
+   * ```ts
+   * const server = await ns.listen(http.createServer(handler), 8080, '192.0.2.1');
+   * ```
+   * @param args - those of server.listen(): a port, host and backlog; a path, which is abstract where it begins with NUL; or its
+   * options. A host is an IP address (of a link-local one, with its zone: `'fe80::1%eth0'`) or 'localhost', 127.0.0.1.
+   * Where Node knows the name of a zone it is by {@link run}: `ns.run(() => server.address())`.
+   * @throws TypeError `ERR_INVALID_ARG_VALUE` for a host name, which would be looked up outside of the namespace
+   * @throws SystemError `EADDRINUSE`, `EADDRNOTAVAIL` ... of bind(2); `EPERM` without CAP_SYS_ADMIN (setns(2))
+   */
+  async listen<S extends Server>(server: S, ...args: ListenArguments): Promise<S> {
+    return listenAt(this.#place, server, args);
+  }
+
+  /**
+   * Connects a new net.Socket in the namespace, which emits 'connect' or 'error' as one of net.connect() does.
+   *
+   * @example
+   * ```ts
+   * http.get({ host: '192.0.2.1', createConnection: ({ host, port }) => ns.connect({ host, port }) });
+   * ```
+   * @param args - those of net.connect(): a port and host, a path, or its options; hosts as {@link listen} takes them
+   * @throws TypeError `ERR_INVALID_ARG_VALUE` for a host name, which would be looked up outside of the namespace
+   * @throws SystemError `EPERM` without CAP_SYS_ADMIN (setns(2))
+   */
+  connect(...args: ConnectArguments): Socket {
+    return connectAt(this.#place, args);
+  }
+
+  /**
+   * Binds a dgram socket in the namespace, where it also sends from; resolves to the socket when it listens.
+   *
+   * @param args - those of its bind(): a port and address, or its options, beside which `reuseAddr`, `reusePort` and `ipv6Only` stand
+   * here: those that the socket was made with are not known outside of it
+   * @throws SystemError `EADDRINUSE`, `EADDRNOTAVAIL` ... of bind(2); `EPERM` without CAP_SYS_ADMIN (setns(2))
+   */
+  async bind(socket: DatagramSocket, ...args: BindArguments): Promise<DatagramSocket> {
+    return bindAt(this.#place, socket, args);
+  }
+
+  /**
+   * Takes its name away, as `ip netns delete` does. The namespace goes away with the last that refers to it; this object still does.
+   *
+   * @throws Error `ERR_INVALID_STATE` for one that has no name
+   * @throws SystemError `ENOENT` when the name is gone already; `EPERM` without CAP_SYS_ADMIN
+   */
+  remove(): void {
+    if (this.#name === undefined)
+      throw invalidState('this network namespace has no name that could be removed');
+    const path = `${DIRECTORY}/${this.#name}`;
+    const failure = native().NetnsHandle.removeName(path);
+    if (failure !== undefined) throw netnsError(failure, path);
   }
 
   /** Closes the descriptor; a second call does nothing. The namespace goes away with the last that refers to it. */
@@ -188,6 +233,11 @@ export class Netns {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  [inspect.custom](_depth: number, options: object): string {
+    const { fd } = this;
+    return `Netns ${inspect({ name: this.#name, fd, inode: fd < 0 ? undefined : this.inode }, options)}`;
   }
 
   /** For Link.moveTo and others that give the namespace to the kernel. @internal */
@@ -209,11 +259,16 @@ export function netnsDescriptor(name: string, value: unknown): number {
 function namespacePath(target: unknown): string {
   if (typeof target === 'number') return `/proc/${integer('target', target, 1, 2 ** 31 - 1)}/ns/net`;
   if (typeof target !== 'string') throw invalidArgType('target', 'a process id, a path or a name', target);
-  const text = target;
-  if (text === '' || text === '.' || text === '..' || text.includes('\0')) {
-    throw invalidArgValue('target', 'a process id, a path or a name', text);
+  if (target.includes('/') && !target.includes('\0')) return target;
+  return `${DIRECTORY}/${namespaceName('target', target)}`;
+}
+
+function namespaceName(name: string, value: unknown): string {
+  const text = string(name, value);
+  if (text === '' || text === '.' || text === '..' || /[/\0]/.test(text) || Buffer.byteLength(text) > 255) {
+    throw invalidArgValue(name, "a name without '/' and NUL, of 255 bytes at most", text);
   }
-  return text.includes('/') ? text : `/run/netns/${text}`;
+  return text;
 }
 
 function isThenable(value: unknown): boolean {

@@ -36,6 +36,14 @@ const std::vector<uint8_t>& NetlinkMessage::Finish(uint32_t sequence) {
   return buffer_;
 }
 
+SysResult NextMessage(Bytes* rest, nlmsghdr* header, Bytes* payload) {
+  if (!rest->Read(header)) return 0;
+  if (header->nlmsg_len < sizeof *header || header->nlmsg_len > rest->size) return -EBADMSG;
+  *payload = {rest->data + sizeof *header, header->nlmsg_len - sizeof *header};
+  *rest = rest->Skip(NLMSG_ALIGN(header->nlmsg_len));
+  return 1;
+}
+
 bool NextAttribute(Bytes* rest, uint16_t* type, Bytes* value) {
   nlattr header;
   if (!rest->Read(&header) || header.nla_len < sizeof header || header.nla_len > rest->size) return false;

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "core/sys/sys_result.h"
+
 namespace tunsock {
 
 /// Bytes of a message that something else owns. Nothing of them is read but by copies that are checked for
@@ -79,6 +81,9 @@ class NetlinkMessage {
   nlmsghdr header_{};
   std::vector<uint8_t> buffer_;
 };
+
+/// Takes the next message off `rest`: 1, 0 at the end, or -EBADMSG at one whose length makes no sense.
+SysResult NextMessage(Bytes* rest, nlmsghdr* header, Bytes* payload);
 
 /// Takes the next attribute off `rest`: false at the end, and at one whose length makes no sense.
 bool NextAttribute(Bytes* rest, uint16_t* type, Bytes* value);

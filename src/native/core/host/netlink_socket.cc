@@ -30,6 +30,12 @@ SysResult NetlinkSocket::Open(NetlinkSocket* socket) {
   SetOption(opened.fd_.get(), NETLINK_CAP_ACK);
   // Lists then hold what the request asks for, an interface's addresses for one, and not the whole host's.
   SetOption(opened.fd_.get(), NETLINK_GET_STRICT_CHK);
+  // Unbound it would have the kernel's own number, 0, and not hear what the kernel multicasts.
+  sockaddr_nl own{};
+  own.nl_family = AF_NETLINK;
+  const SysResult bound =
+      CallOnce([&] { return ::bind(opened.fd(), reinterpret_cast<const sockaddr*>(&own), sizeof own); });
+  if (bound < 0) return bound;
   opened.buffer_.reset(new uint8_t[kBufferSize]);
   *socket = std::move(opened);
   return 0;
@@ -55,21 +61,45 @@ SysResult NetlinkSocket::Request(NetlinkMessage* message, const Visitor& visit) 
   // The kernel has worked on the request by the time that sendto returns, so its answer is queued: this never
   // waits.
   do {
-    sockaddr_nl sender{};
-    socklen_t sender_size = sizeof sender;
-    result = RetryOnSignal([&] {
-      return ::recvfrom(fd_.get(), buffer_.get(), kBufferSize, MSG_TRUNC,
-                        reinterpret_cast<sockaddr*>(&sender), &sender_size);
-    });
+    Bytes datagram;
+    result = Receive(0, &datagram);
     if (result < 0) return result;
-    if (static_cast<size_t>(result) > kBufferSize) return -EMSGSIZE;
-    // Only the kernel is believed: a process with CAP_NET_ADMIN may send here too.
-    result = sender.nl_pid == 0 ? answer.Take({buffer_.get(), static_cast<size_t>(result)}, mark) : 0;
+    result = answer.Take(datagram, mark);
     if (std::exchange(has_messages, false)) ++datagrams_;
   } while (result == 0);
   kernel_text_ = answer.kernel_text();
   if (result < 0) return result;
   return answer.interrupted() ? -EINTR : 0;
+}
+
+SysResult NetlinkSocket::SetMembership(int group, bool member) {
+  const int option = member ? NETLINK_ADD_MEMBERSHIP : NETLINK_DROP_MEMBERSHIP;
+  return CallOnce([&] { return ::setsockopt(fd_.get(), SOL_NETLINK, option, &group, sizeof group); });
+}
+
+SysResult NetlinkSocket::Hear(const Visitor& visit) {
+  Bytes datagram;
+  SysResult result = Receive(MSG_DONTWAIT, &datagram);
+  nlmsghdr header;
+  Bytes payload;
+  while (result >= 0 && (result = NextMessage(&datagram, &header, &payload)) > 0) {
+    if (header.nlmsg_type >= NLMSG_MIN_TYPE) visit(header.nlmsg_type, payload);
+  }
+  return result;
+}
+
+SysResult NetlinkSocket::Receive(int flags, Bytes* datagram) {
+  sockaddr_nl sender{};
+  socklen_t sender_size = sizeof sender;
+  const SysResult result = RetryOnSignal([&] {
+    return ::recvfrom(fd_.get(), buffer_.get(), kBufferSize, flags | MSG_TRUNC,
+                      reinterpret_cast<sockaddr*>(&sender), &sender_size);
+  });
+  if (result < 0) return result;
+  if (static_cast<size_t>(result) > kBufferSize) return -EMSGSIZE;
+  // Only the kernel is believed: a process with CAP_NET_ADMIN may send here too.
+  *datagram = sender.nl_pid == 0 ? Bytes{buffer_.get(), static_cast<size_t>(result)} : Bytes{};
+  return 0;
 }
 
 }  // namespace tunsock

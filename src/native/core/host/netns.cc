@@ -4,7 +4,9 @@
 #include <linux/nsfs.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include <utility>
@@ -41,6 +43,27 @@ void* Create(void* argument) {
   return nullptr;
 }
 
+/// Makes the directory a mount whose changes other mount namespaces see too, so that a name which is removed
+/// in one of them is removed in all.
+Failure ShareDirectory(const char* directory) {
+  if (::mkdir(directory, 0755) < 0 && errno != EEXIST) return {-errno, "mkdir"};
+  // Two processes that both find it no mount must not mount it on itself twice.
+  const SysResult fd = RetryOnSignal([&] { return ::open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  if (fd < 0) return {fd, "open"};
+  const UniqueFd lock(static_cast<int>(fd));
+  const SysResult locked = RetryOnSignal([&] { return ::flock(lock.get(), LOCK_EX); });
+  if (locked < 0) return {locked, "flock"};
+  const auto share = [&] {
+    return CallOnce([&] { return ::mount("", directory, "none", MS_SHARED | MS_REC, nullptr); });
+  };
+  SysResult result = share();
+  if (result == -EINVAL) {  // no mount yet
+    result = CallOnce([&] { return ::mount(directory, directory, "none", MS_BIND | MS_REC, nullptr); });
+    if (result >= 0) result = share();
+  }
+  return {result, "mount"};
+}
+
 }  // namespace
 
 Failure CreateNetns(bool loopback, UniqueFd* netns) {
@@ -67,6 +90,28 @@ Failure OpenNetns(const char* path, UniqueFd* netns) {
 
 Failure OpenThreadNetns(UniqueFd* netns) {
   return OpenNetns("/proc/thread-self/ns/net", netns);
+}
+
+Failure NameNetns(int fd, const std::string& directory, const std::string& name) {
+  const Failure shared = ShareDirectory(directory.c_str());
+  if (shared.error < 0) return shared;
+  const std::string path = directory + '/' + name;
+  const SysResult file =
+      RetryOnSignal([&] { return ::open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0); });
+  if (file < 0) return {file, "open"};
+  UniqueFd(static_cast<int>(file)).reset();
+  const std::string source = "/proc/self/fd/" + std::to_string(fd);
+  const SysResult mounted =
+      CallOnce([&] { return ::mount(source.c_str(), path.c_str(), "none", MS_BIND, nullptr); });
+  if (mounted < 0) ::unlink(path.c_str());
+  return {mounted < 0 ? mounted : 0, "mount"};
+}
+
+Failure RemoveNetnsName(const std::string& path) {
+  const SysResult unmounted = CallOnce([&] { return ::umount2(path.c_str(), MNT_DETACH); });
+  // -EINVAL: a file that nothing is mounted on, as a failure in between leaves it.
+  if (unmounted < 0 && unmounted != -EINVAL) return {unmounted, "umount2"};
+  return {CallOnce([&] { return ::unlink(path.c_str()); }), "unlink"};
 }
 
 SysResult NetnsInode(int fd) {

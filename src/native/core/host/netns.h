@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "core/sys/failure.h"
 #include "core/sys/sys_result.h"
@@ -18,6 +19,14 @@ Failure OpenNetns(const char* path, UniqueFd* netns);
 
 /// Opens the calling thread's own namespace.
 Failure OpenThreadNetns(UniqueFd* netns);
+
+/// Gives a namespace a name, so that it lives on without a descriptor: mounts it on DIRECTORY/NAME, as `ip
+/// netns add` does in /run/netns (ip-netns(8)). All of it, or nothing; -EEXIST of `open` where the name is
+/// taken.
+Failure NameNetns(int fd, const std::string& directory, const std::string& name);
+
+/// Takes the name away; who else refers to the namespace keeps it.
+Failure RemoveNetnsName(const std::string& path);
 
 /// The number that tells a namespace from all others that exist at the time, or a negative errno.
 SysResult NetnsInode(int fd);
