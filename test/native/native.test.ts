@@ -9,6 +9,8 @@ const run = promisify(execFile);
 const here = __dirname;
 const native = join(here, '../../src/native');
 const offload = join(native, 'core/offload');
+/** Pure code too, but for the device. */
+const rings = ['vring', 'packet_rings'].map((name) => join(native, `core/vhost/${name}.cc`));
 const compiler = process.env.CXX ?? 'c++';
 const flags = [
   '-std=c++17',
@@ -22,7 +24,7 @@ const flags = [
   `-I${here}`,
 ];
 const sanitize = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
-const fuzzTargets = ['gso_split_fuzz', 'gro_table_fuzz'];
+const fuzzTargets = ['gso_split_fuzz', 'gro_table_fuzz', 'vring_fuzz'];
 const buildTimeout = 300_000;
 
 function sourcesIn(folder: string): string[] {
@@ -34,14 +36,17 @@ function sourcesIn(folder: string): string[] {
 const unitSources = [
   ...sourcesIn(here),
   ...sourcesIn(offload),
+  ...rings,
   join(native, 'core/io/offload_io.cc'),
   join(native, 'core/io/held_io.cc'),
 ];
 const sharedByFuzzers = [
   join(here, 'packet_spec.cc'),
   join(here, 'flush.cc'),
+  join(here, 'ring_device.cc'),
   join(here, 'fuzz/seed_specs.cc'),
   ...sourcesIn(offload),
+  ...rings,
 ];
 
 let folder = '';
@@ -95,7 +100,7 @@ async function findClang(): Promise<string | undefined> {
   return undefined;
 }
 
-describe('core/offload and what is built on it under AddressSanitizer and UndefinedBehaviorSanitizer', () => {
+describe('core/offload, what is built on it, and the rings of core/vhost under AddressSanitizer and UndefinedBehaviorSanitizer', () => {
   it(
     'passes its tables, its comparisons with the slow reference, and its round trips',
     async () => {
@@ -128,7 +133,7 @@ describe('core/offload and what is built on it under AddressSanitizer and Undefi
   );
 });
 
-describe('core/offload under libFuzzer', async () => {
+describe('core/offload and the rings of core/vhost under libFuzzer', async () => {
   const clang = await findClang();
   const missing =
     process.env.CI !== 'true' ? 'CI is not true' : clang === undefined ? 'there is no clang++' : undefined;

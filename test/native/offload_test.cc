@@ -12,6 +12,8 @@ int main() {
   tunsock::test::TestOffloadReceive();
   tunsock::test::TestOffloadSend();
   tunsock::test::TestHeld();
+  tunsock::test::TestVring();
+  tunsock::test::TestPacketRings();
   std::printf("%zu checks passed\n", tunsock::test::checks_passed);
   return 0;
 }

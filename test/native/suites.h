@@ -10,5 +10,7 @@ void TestRoundTrip();
 void TestOffloadReceive();
 void TestOffloadSend();
 void TestHeld();
+void TestVring();
+void TestPacketRings();
 
 }  // namespace tunsock::test
