@@ -9,8 +9,7 @@ const run = promisify(execFile);
 const here = __dirname;
 const native = join(here, '../../src/native');
 const offload = join(native, 'core/offload');
-/** Pure code too, but for the device. */
-const rings = ['vring', 'packet_rings'].map((name) => join(native, `core/vhost/${name}.cc`));
+const vhost = join(native, 'core/vhost');
 const compiler = process.env.CXX ?? 'c++';
 const flags = [
   '-std=c++17',
@@ -36,7 +35,7 @@ function sourcesIn(folder: string): string[] {
 const unitSources = [
   ...sourcesIn(here),
   ...sourcesIn(offload),
-  ...rings,
+  ...sourcesIn(vhost),
   join(native, 'core/io/offload_io.cc'),
   join(native, 'core/io/held_io.cc'),
 ];
@@ -46,7 +45,7 @@ const sharedByFuzzers = [
   join(here, 'ring_device.cc'),
   join(here, 'fuzz/seed_specs.cc'),
   ...sourcesIn(offload),
-  ...rings,
+  ...sourcesIn(vhost),
 ];
 
 let folder = '';
@@ -100,7 +99,7 @@ async function findClang(): Promise<string | undefined> {
   return undefined;
 }
 
-describe('core/offload, what is built on it, and the rings of core/vhost under AddressSanitizer and UndefinedBehaviorSanitizer', () => {
+describe('core/offload, what is built on it, and core/vhost under AddressSanitizer and UndefinedBehaviorSanitizer', () => {
   it(
     'passes its tables, its comparisons with the slow reference, and its round trips',
     async () => {

@@ -14,6 +14,7 @@ int main() {
   tunsock::test::TestHeld();
   tunsock::test::TestVring();
   tunsock::test::TestPacketRings();
+  tunsock::test::TestVhostDevice();
   std::printf("%zu checks passed\n", tunsock::test::checks_passed);
   return 0;
 }

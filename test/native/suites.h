@@ -12,5 +12,6 @@ void TestOffloadSend();
 void TestHeld();
 void TestVring();
 void TestPacketRings();
+void TestVhostDevice();
 
 }  // namespace tunsock::test
