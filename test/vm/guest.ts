@@ -3,10 +3,10 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Initramfs } from './initramfs';
-import { fetchedKernels, type Kernel, missingSeries } from './kernels.mjs';
+import { fetchedKernels, type Kernel, missingSeries } from './kernels.cjs';
 
 const QEMU = 'qemu-system-x86_64';
-const BUSYBOX = '/bin/busybox';
+export const BUSYBOX = '/bin/busybox';
 
 /** Why there are no guests here; undefined when there are. */
 export function missingForGuests(): string | undefined {
@@ -15,7 +15,7 @@ export function missingForGuests(): string | undefined {
   if (!existsSync(BUSYBOX)) return 'busybox is missing (package busybox-static)';
   const series = missingSeries();
   if (series.length > 0)
-    return `no kernel ${series.join(' and ')} is here: node test/vm/kernels.mjs fetches them`;
+    return `no kernel ${series.join(' and ')} is here: node test/vm/kernels.cjs fetches them`;
   return undefined;
 }
 

@@ -1,10 +1,9 @@
 // Debian's cloud kernels for the tests in test/vm: where they lie, and how they get there. Run it to fetch what is missing;
 // the tests themselves take what they find, since they run in a network namespace of their own.
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+const { execFileSync } = require('node:child_process');
+const { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } = require('node:fs');
+const { homedir } = require('node:os');
+const { join } = require('node:path');
 
 const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'tunsock', 'kernels');
 
@@ -29,7 +28,7 @@ function kernel(series, release) {
 }
 
 /** One kernel of each series that has been fetched. @returns {Kernel[]} */
-export function fetchedKernels() {
+function fetchedKernels() {
   return SERIES.flatMap(({ series }) => {
     const folder = join(cache, series);
     const releases = existsSync(folder) ? readdirSync(folder) : [];
@@ -38,7 +37,7 @@ export function fetchedKernels() {
 }
 
 /** The series of which there is no kernel yet. @returns {string[]} */
-export function missingSeries() {
+function missingSeries() {
   const there = fetchedKernels().map(({ series }) => series);
   return SERIES.map(({ series }) => series).filter((series) => !there.includes(series));
 }
@@ -94,4 +93,5 @@ function fetchMissing() {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) fetchMissing();
+module.exports = { fetchedKernels, missingSeries };
+if (require.main === module) fetchMissing();
