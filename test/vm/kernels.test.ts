@@ -37,10 +37,12 @@ function compileRingTraffic(folder: string): string {
   const native = join(__dirname, '../../src/native');
   const program = join(folder, 'ring_traffic');
   const vhost = readdirSync(join(native, 'core/vhost')).filter((name) => name.endsWith('.cc'));
+  const io = join(native, 'core/io/vhost_io.cc');
   execFileSync(process.env.CXX ?? 'c++', [
     ...['-std=c++17', '-O1', '-g1', '-Wall', '-Wextra', '-Wshadow', '-Werror', `-I${native}`],
     ...['-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-o', program],
     join(__dirname, 'guest/ring_traffic.cc'),
+    io,
     ...vhost.map((name) => join(native, 'core/vhost', name)),
   ]);
   return program;

@@ -1,50 +1,37 @@
 #include <linux/if_tun.h>
 #include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "core/vhost/packet_rings.h"
-#include "core/vhost/vhost_device.h"
+#include "core/io/vhost_io.h"
 
-// Moves packets through vhost-net and the rings of core/vhost, over a descriptor that it got as its number 3;
-// what a test of the guest wants to see of it is printed as JSON.
+// Moves packets through a VhostIo over a descriptor that it got as its number 3; what a test of the guest
+// wants to see of it is printed as JSON.
 //
-//   ring_traffic echo OPTIONS         sends each IP packet back with its addresses exchanged, until stdin
-//   ends ring_traffic send OPTIONS N HEX   sends N times the packet HEX, as fast as the ring takes it
+//   ring_traffic echo LETTERS         sends each IP packet back with its addresses exchanged, until stdin
+//   ends ring_traffic echo-batch LETTERS   the same by batches ring_traffic send LETTERS N HEX   sends N
+//   times the packet HEX, by batches
 //
-// OPTIONS: letters. 'h': the descriptor has virtio headers of its own; 's': a send buffer below INT_MAX; 'e':
-// IP packets lie behind Ethernet headers; '-': none of these.
+// LETTERS: 'h', the descriptor has virtio headers of its own; 's', a send buffer below INT_MAX; 'e', IP
+// packets lie behind Ethernet headers; 'n', a ring size that is none; '-', nothing of that.
 
 namespace tunsock {
 namespace {
 
 constexpr int kDescriptor = 3;
-constexpr uint32_t kRingSize = 256;
-constexpr uint32_t kBufferBytes = 2048;
 constexpr int kMaxWait = 20000;
-
-struct Report {
-  uint64_t received = 0;
-  uint64_t sent = 0;
-  uint64_t longest = 0;
-  uint64_t kicks = 0;
-  uint64_t calls = 0;
-};
 
 [[noreturn]] void Fail(const Failure& failure) {
   std::printf("{\"error\":%d,\"step\":\"%s\"}\n", static_cast<int>(-failure.error), failure.syscall);
   std::exit(0);
-}
-
-void OrFail(const Failure& failure) {
-  if (failure.error < 0) Fail(failure);
 }
 
 SysResult OrFail(SysResult result, const char* step) {
@@ -52,154 +39,137 @@ SysResult OrFail(SysResult result, const char* step) {
   return result;
 }
 
-/// Both rings and their buffers, in one mapping.
-class Memory {
- public:
-  Memory() {
-    void* mapped = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mapped == MAP_FAILED) Fail({-errno, "mmap"});
-    start_ = static_cast<uint8_t*>(mapped);
-  }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-  ~Memory() { ::munmap(start_, kBytes); }
-
-  [[nodiscard]] uint8_t* ring(int number) const { return start_ + static_cast<size_t>(number) * kRingBytes; }
-  [[nodiscard]] uint8_t* buffers(int number) const {
-    return start_ + 2 * kRingBytes + static_cast<size_t>(number) * kBufferArea;
-  }
-  [[nodiscard]] const uint8_t* start() const { return start_; }
-
-  static constexpr size_t kRingBytes = 8192;
-  static constexpr size_t kBufferArea = size_t{kRingSize} * kBufferBytes;
-  static constexpr size_t kBytes = 2 * (kRingBytes + kBufferArea);
-
- private:
-  uint8_t* start_;
-};
+void SetDevice(unsigned long request, int value, const char* step) {
+  OrFail(CallOnce([&] { return ::ioctl(kDescriptor, request, &value); }), step);
+}
 
 class Traffic {
  public:
-  explicit Traffic(const std::string& options) : ethernet_(options.find('e') != std::string::npos) {
-    const bool own_header = options.find('h') == std::string::npos;
-    OrFail(VhostDevice::Open("/dev/vhost-net", own_header, &device_));
-    OrFail(device_.ShareMemory(memory_.start(), Memory::kBytes));
-    OrFail(device_.SetRing(VhostQueue::kReceive, receive_.ring()));
-    OrFail(device_.SetRing(VhostQueue::kSend, send_.ring()));
-    if (!own_header) {
-      int size = kRingPacketHeader;
-      OrFail(CallOnce([&] { return ::ioctl(kDescriptor, TUNSETVNETHDRSZ, &size); }), "TUNSETVNETHDRSZ");
-    }
-    if (options.find('s') != std::string::npos) {
-      int size = 0x7ffffffe;
-      OrFail(CallOnce([&] { return ::ioctl(kDescriptor, TUNSETSNDBUF, &size); }), "TUNSETSNDBUF");
-    }
-    (void)receive_.ring().Publish();
-    OrFail(device_.SetBackend(kDescriptor));
-    device_.Kick(VhostQueue::kReceive);
+  explicit Traffic(const std::string& letters) {
+    const auto has = [&](char letter) { return letters.find(letter) != std::string::npos; };
+    VhostOptions options;
+    options.framing.ethernet = has('e');
+    options.framing.virtio_header = has('h') ? kRingPacketHeader : 0;
+    options.ring_size = has('n') ? 100 : 256;
+    ip_ = has('e') ? 14 : 0;
+    if (has('h')) SetDevice(TUNSETVNETHDRSZ, kRingPacketHeader, "TUNSETVNETHDRSZ");
+    if (has('s')) SetDevice(TUNSETSNDBUF, 0x7ffffffe, "TUNSETSNDBUF");
+    const Failure failure = VhostIo::Open(kDescriptor, options, &io_);
+    if (failure.error < 0) Fail(failure);
   }
 
-  void Echo() {
-    for (;;) {
-      while (EchoOne()) {
+  /// One packet a call where `batches` is false.
+  void Echo(bool batches) {
+    do {
+      while (batches ? EchoBatch() : EchoOne()) {
       }
-      Flush(VhostQueue::kReceive, &receive_.ring());
-      Flush(VhostQueue::kSend, &send_.ring());
-      if (OrFail(receive_.ring().EnableCalls(), "EnableCalls") != 0) continue;
-      if (!Wait(VhostQueue::kReceive, true)) break;
-    }
+    } while (io_->Arm(POLLIN) || Wait(POLLIN, true));
     Finish();
   }
 
   void Send(uint64_t count, const std::vector<uint8_t>& packet) {
-    for (uint64_t left = count; left > 0; --left) {
-      Put(packet.data(), packet.size(), kNothing);
-      if (left % 64 == 0) Flush(VhostQueue::kSend, &send_.ring());
+    for (uint64_t left = count; left > 0; left -= batch_.capacity) {
+      batch_.capacity = static_cast<uint32_t>(std::min<uint64_t>(left, kPackets));
+      for (uint32_t i = 0; i < batch_.capacity; ++i) {
+        batch_.offsets[i] = i * kSlot;
+        batch_.lengths[i] = static_cast<uint32_t>(packet.size());
+        std::copy(packet.begin(), packet.end(), batch_.slab + batch_.offsets[i]);
+      }
+      SendAll(batch_.capacity);
     }
     Finish();
   }
 
  private:
-  static constexpr uint8_t kNothing[kRingPacketHeader] = {};
+  static constexpr uint32_t kPackets = 64;
+  static constexpr uint32_t kSlot = 2048;
 
   bool EchoOne() {
-    RingPacket packet;
-    if (OrFail(receive_.Next(&packet), "Next") == 0) return false;
-    report_.received++;
-    report_.longest = std::max<uint64_t>(report_.longest, packet.size);
-    bytes_.clear();
-    for (int i = 0; i < packet.count; ++i) {
-      const auto* part = static_cast<const uint8_t*>(packet.parts[i].iov_base);
-      bytes_.insert(bytes_.end(), part, part + packet.parts[i].iov_len);
+    const iovec halves[] = {{single_, 700}, {single_ + 700, sizeof single_ - 700}};
+    PacketDetails details;
+    const SysResult size = io_->Receive(halves, 2, MSG_DONTWAIT, &details);
+    if (size == -EAGAIN) return false;
+    OrFail(size, "Receive");
+    longest_ = std::max(longest_, static_cast<uint64_t>(size));
+    if (!TurnRound(single_, static_cast<size_t>(size))) return true;
+    const iovec view{single_, static_cast<size_t>(size)};
+    for (;;) {
+      const SysResult sent = io_->Send(&view, 1, MSG_DONTWAIT, &details.meta);
+      if (sent != -EAGAIN) return OrFail(sent, "Send") == size;
+      if (!io_->Arm(POLLOUT)) (void)Wait(POLLOUT, false);
     }
-    uint8_t header[kRingPacketHeader];
-    std::memcpy(header, packet.header, sizeof header);
-    header[10] = header[11] = 0;
-    receive_.Recycle();
-    const size_t ip = ethernet_ ? 14 : 0;
-    if (bytes_.size() < ip + 20 || bytes_[ip] >> 4 != 4) return true;
-    std::swap_ranges(bytes_.begin() + static_cast<long>(ip) + 12, bytes_.begin() + static_cast<long>(ip) + 16,
-                     bytes_.begin() + static_cast<long>(ip) + 16);
-    if (ethernet_) std::swap_ranges(bytes_.begin(), bytes_.begin() + 6, bytes_.begin() + 6);
-    Put(bytes_.data(), bytes_.size(), header);
+  }
+
+  bool EchoBatch() {
+    SysResult behind = 0;
+    const SysResult count = io_->ReceiveBatch(packed_, MSG_DONTWAIT, &behind);
+    if (count == -EAGAIN) return false;
+    OrFail(count, "ReceiveBatch");
+    for (SysResult i = 0; i < count; ++i) {
+      longest_ = std::max<uint64_t>(longest_, packed_.lengths[i]);
+      if (!TurnRound(packed_.slab + packed_.offsets[i], packed_.lengths[i])) Fail({-EINVAL, "not IP"});
+    }
+    std::swap(packed_, batch_);
+    SendAll(static_cast<uint32_t>(count));
+    std::swap(packed_, batch_);
     return true;
   }
 
-  void Put(const uint8_t* bytes, size_t size, const uint8_t* header) {
-    const iovec view{const_cast<uint8_t*>(bytes), size};
-    for (;;) {
-      const SysResult result = send_.Put(header, &view, 1, size);
-      if (result != -EAGAIN) {
-        OrFail(result, "Put");
-        report_.sent++;
-        return;
+  void SendAll(uint32_t count) {
+    for (uint32_t start = 0; start < count;) {
+      const SysResult sent = io_->SendBatch(batch_, start, count, MSG_DONTWAIT);
+      if (sent == -EAGAIN) {
+        if (!io_->Arm(POLLOUT)) (void)Wait(POLLOUT, false);
+        continue;
       }
-      Flush(VhostQueue::kSend, &send_.ring());
-      if (OrFail(send_.ring().EnableCalls(), "EnableCalls") == 0) (void)Wait(VhostQueue::kSend, false);
+      start += static_cast<uint32_t>(OrFail(sent, "SendBatch"));
     }
   }
 
-  void Flush(VhostQueue queue, Vring* ring) {
-    if (!ring->Publish()) return;
-    device_.Kick(queue);
-    report_.kicks++;
+  /// Exchanges the addresses of an IPv4 packet; false for anything else.
+  bool TurnRound(uint8_t* bytes, size_t size) const {
+    if (size < ip_ + 20 || bytes[ip_] >> 4 != 4) return false;
+    std::swap_ranges(bytes + ip_ + 12, bytes + ip_ + 16, bytes + ip_ + 16);
+    if (ip_ != 0) std::swap_ranges(bytes, bytes + 6, bytes + 6);
+    return true;
   }
 
   /// Returns false when stdin has ended, if that is looked at.
-  bool Wait(VhostQueue queue, bool until_end) {
-    pollfd entries[] = {{device_.call_fd(queue), POLLIN, 0}, {until_end ? 0 : -1, POLLIN, 0}};
-    const SysResult ready = OrFail(CallOnce([&] { return ::poll(entries, 2, kMaxWait); }), "poll");
-    if (ready == 0) Fail({-ETIMEDOUT, "poll"});
-    if (entries[0].revents != 0) {
-      report_.calls++;
-      device_.ClearCall(queue);
-    }
+  bool Wait(short wanted, bool until_end) {
+    const PollTarget target = io_->Target(wanted);
+    pollfd entries[] = {{target.fd, target.events, 0}, {until_end ? 0 : -1, POLLIN, 0}};
+    if (OrFail(CallOnce([&] { return ::poll(entries, 2, kMaxWait); }), "poll") == 0)
+      Fail({-ETIMEDOUT, "poll"});
+    if (entries[0].revents != 0) (void)io_->Acknowledge(entries[0].revents);
     return entries[1].revents == 0;
   }
 
   /// Waits until all that was sent has left, and says how it went.
   void Finish() {
-    Flush(VhostQueue::kSend, &send_.ring());
-    for (;;) {
-      OrFail(send_.Reap(), "Reap");
-      const uint32_t left = send_.ring().exposed();
-      if (left == 0) break;
-      if (OrFail(send_.ring().EnableCalls(left), "EnableCalls") == 0) (void)Wait(VhostQueue::kSend, false);
-    }
-    device_.RemoveBackend();
-    device_.Close();
+    if (OrFail(io_->Drain(kMaxWait), "Drain") != 0) Fail({-ETIMEDOUT, "Drain"});
+    const IoStats& stats = io_->stats();
     std::printf("{\"received\":%lu,\"sent\":%lu,\"longest\":%lu,\"kicks\":%lu,\"calls\":%lu}\n",
-                report_.received, report_.sent, report_.longest, report_.kicks, report_.calls);
+                stats.received.packets, stats.sent.packets, longest_, io_->calls().kicks, io_->calls().calls);
   }
 
-  // The device goes first: the kernel uses the memory until then.
-  Memory memory_;
-  ReceiveRing receive_{memory_.ring(0), kRingSize, memory_.buffers(0), kBufferBytes};
-  SendRing send_{memory_.ring(1), kRingSize, memory_.buffers(1), kBufferBytes};
-  VhostDevice device_;
-  std::vector<uint8_t> bytes_;
-  bool ethernet_;
-  Report report_;
+  struct Slab {
+    explicit Slab(uint32_t slot) : words(kBytes / sizeof(uint64_t)) {
+      if (!view.Map(reinterpret_cast<uint8_t*>(words.data()), kBytes, kPackets, slot)) std::abort();
+      view.has_headers = slot == 0;
+    }
+    static constexpr size_t kBytes = size_t{1} << 20;
+    std::vector<uint64_t> words;
+    Batch view;
+  };
+
+  std::unique_ptr<VhostIo> io_;
+  size_t ip_ = 0;
+  uint64_t longest_ = 0;
+  uint8_t single_[kMaxPacket];
+  Slab slots_{kSlot};
+  Slab run_{0};
+  Batch batch_ = slots_.view;
+  Batch packed_ = run_.view;
 };
 
 std::vector<uint8_t> FromHex(const std::string& text) {
@@ -215,13 +185,14 @@ std::vector<uint8_t> FromHex(const std::string& text) {
 
 int main(int argc, char** argv) {
   if (argc < 3) return 2;
-  tunsock::Traffic traffic(argv[2]);
+  const std::string job = argv[1];
+  const auto traffic = std::make_unique<tunsock::Traffic>(argv[2]);
   std::puts("\"ready\"");
   std::fflush(stdout);
-  if (std::string(argv[1]) == "echo") {
-    traffic.Echo();
-  } else if (argc == 5) {
-    traffic.Send(std::stoul(argv[3]), tunsock::FromHex(argv[4]));
+  if (job == "send" && argc == 5) {
+    traffic->Send(std::stoul(argv[3]), tunsock::FromHex(argv[4]));
+  } else {
+    traffic->Echo(job == "echo-batch");
   }
   return 0;
 }

@@ -44,17 +44,15 @@ class ChainWriter {
 }  // namespace
 
 SysResult SendRing::Put(const uint8_t* header, const iovec* views, int count, size_t total) {
-  const size_t bytes = kRingPacketHeader + total;
-  const size_t room = ring_.buffer_bytes();
-  const size_t needed = (bytes + room - 1) / room;
+  const uint32_t needed = BuffersFor(total);
   if (needed > ring_.size()) return -EMSGSIZE;
   if (needed > ring_.free()) {
     const SysResult reaped = Reap();
     if (reaped < 0) return reaped;
     if (needed > ring_.free()) return -EAGAIN;
   }
-  const uint16_t head =
-      ring_.Take(static_cast<uint32_t>(needed), static_cast<uint32_t>(bytes - (needed - 1) * room));
+  const size_t before_last = size_t{needed - 1} * ring_.buffer_bytes();
+  const uint16_t head = ring_.Take(needed, static_cast<uint32_t>(kRingPacketHeader + total - before_last));
   ChainWriter writer(ring_, head);
   writer.Write(header, kRingPacketHeader);
   for (int i = 0; i < count; ++i)

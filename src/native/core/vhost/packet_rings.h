@@ -25,6 +25,12 @@ class SendRing {
   /// -EPROTO.
   SysResult Put(const uint8_t* header, const iovec* views, int count, size_t total);
 
+  /// Buffers that a packet of `total` bytes needs, with its header.
+  [[nodiscard]] uint32_t BuffersFor(size_t total) const {
+    const size_t room = ring_.buffer_bytes();
+    return static_cast<uint32_t>((kRingPacketHeader + total + room - 1) / room);
+  }
+
   /// Takes back the buffers of packets that are sent. Returns how many packets these were, or -EPROTO.
   SysResult Reap();
 

@@ -68,19 +68,19 @@ Failure VhostDevice::ShareMemory(const void* memory, size_t bytes) {
 }
 
 Failure VhostDevice::SetRing(VhostQueue queue, const Vring& ring) {
-  Events made;
-  for (UniqueFd* event : {&made.kick, &made.call}) {
+  const auto index = static_cast<uint32_t>(queue);
+  for (UniqueFd* event : {&kicks_[index], &call_}) {
+    if (event->valid()) continue;
     const SysResult fd = CallOnce([] { return ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); });
     if (fd < 0) return {fd, "eventfd"};
     event->reset(static_cast<int>(fd));
   }
-  const auto index = static_cast<uint32_t>(queue);
   const vhost_vring_state size{index, ring.size()};
   const vhost_vring_state base{index, 0};
   const vhost_vring_addr addresses{
       index, 0, Address(ring.descriptors()), Address(ring.used()), Address(ring.available()), 0};
-  const vhost_vring_file kick{index, made.kick.get()};
-  const vhost_vring_file call{index, made.call.get()};
+  const vhost_vring_file kick{index, kicks_[index].get()};
+  const vhost_vring_file call{index, call_.get()};
   struct Step {
     unsigned long request;
     const void* argument;
@@ -97,7 +97,6 @@ Failure VhostDevice::SetRing(VhostQueue queue, const Vring& ring) {
     const SysResult result = Control(fd(), step.request, step.argument);
     if (result < 0) return {result, step.name};
   }
-  events_[index] = std::move(made);
   return {};
 }
 
@@ -123,18 +122,19 @@ void VhostDevice::RemoveBackend() {
 
 void VhostDevice::Kick(VhostQueue queue) {
   // It fails only where nobody has read 2^64 - 2 kicks.
-  (void)::eventfd_write(events(queue).kick.get(), 1);
+  (void)::eventfd_write(kicks_[static_cast<size_t>(queue)].get(), 1);
 }
 
-void VhostDevice::ClearCall(VhostQueue queue) {
+void VhostDevice::ClearCall() {
   eventfd_t count;
-  (void)::eventfd_read(events(queue).call.get(), &count);
+  (void)::eventfd_read(call_.get(), &count);
 }
 
 void VhostDevice::Close() {
   // The device first: the kernel stops using its events and the memory then.
   fd_.reset();
-  events_ = {};
+  call_.reset();
+  kicks_ = {};
 }
 
 }  // namespace tunsock

@@ -35,7 +35,7 @@ class VhostDevice {
   /// they have here. Once, before SetRing().
   Failure ShareMemory(const void* memory, size_t bytes);
 
-  /// Hands over an empty ring, with the events of both sides.
+  /// Hands over a ring of which nothing is used yet.
   Failure SetRing(VhostQueue queue, const Vring& ring);
 
   /// Puts a socket behind both rings: the descriptor of an attached tun device, or of a bound packet socket.
@@ -52,25 +52,21 @@ class VhostDevice {
 
   /// Tells the kernel's thread to look at the ring; for when Vring::Publish() says so.
   void Kick(VhostQueue queue);
-  /// Readable when the kernel has told of what came back (Vring::EnableCalls()); until ClearCall().
-  [[nodiscard]] int call_fd(VhostQueue queue) const { return events(queue).call.get(); }
-  void ClearCall(VhostQueue queue);
+  /// Readable when the kernel has told of what came back to either ring (Vring::EnableCalls()); until
+  /// ClearCall().
+  [[nodiscard]] int call_fd() const { return call_.get(); }
+  void ClearCall();
 
   /// Of the device; -1 when closed.
   [[nodiscard]] int fd() const { return fd_.get(); }
   void Close();
 
  private:
-  struct Events {
-    UniqueFd kick;
-    UniqueFd call;
-  };
-
-  [[nodiscard]] const Events& events(VhostQueue queue) const { return events_[static_cast<size_t>(queue)]; }
   SysResult SetBackend(VhostQueue queue, int fd);
 
   UniqueFd fd_;
-  std::array<Events, 2> events_;
+  UniqueFd call_;
+  std::array<UniqueFd, 2> kicks_;
 };
 
 }  // namespace tunsock
