@@ -63,6 +63,7 @@ void TestSend() {
   CHECK(sending.packets.Reap() == 1 && sending.packets.Reap() == 0, "one packet is sent");
   sending.device.SetUsedIndex(100);
   CHECK(sending.packets.Reap() == -EPROTO, "a broken ring");
+  CHECK(sending.Put(header, Pattern(1)) == -EPROTO, "takes no more, though there is room");
 }
 
 struct Receiving {

@@ -90,7 +90,9 @@ class Machine {
     const Bytes packet(size);
     const Bytes header(kRingPacketHeader);
     const iovec view{const_cast<uint8_t*>(packet.data()), size};
+    const bool broken = send_.ring().state() != 0;
     const SysResult result = send_.Put(header.data(), &view, 1, size);
+    CHECK(!broken || result == -EPROTO, "nothing goes into a broken ring");
     CHECK(result == 0 || result == -EAGAIN || result == -EMSGSIZE || result == -EPROTO, "a known result");
     (void)send_.ring().Publish();
   }

@@ -44,6 +44,7 @@ class ChainWriter {
 }  // namespace
 
 SysResult SendRing::Put(const uint8_t* header, const iovec* views, int count, size_t total) {
+  if (ring_.state() < 0) return ring_.state();
   const uint32_t needed = BuffersFor(total);
   if (needed > ring_.size()) return -EMSGSIZE;
   if (needed > ring_.free()) {
