@@ -9,6 +9,8 @@ export default defineConfig({
   resolve: { alias: { tunsock: fileURLToPath(new URL('./dist/index.js', import.meta.url)) } },
   test: {
     include: ['test/**/*.test.ts'],
+    // What runs in a virtual machine; test/vm/kernels.test.ts brings the results.
+    exclude: ['test/vm/guest/**'],
     // A process for each file: its threads can change their namespace.
     pool: 'forks',
     // Two cores are what CI has.

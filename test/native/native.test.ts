@@ -10,6 +10,7 @@ const here = __dirname;
 const native = join(here, '../../src/native');
 const offload = join(native, 'core/offload');
 const host = join(native, 'core/host');
+const vhost = join(native, 'core/vhost');
 const compiler = process.env.CXX ?? 'c++';
 const flags = [
   '-std=c++17',
@@ -23,7 +24,7 @@ const flags = [
   `-I${here}`,
 ];
 const sanitize = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
-const fuzzTargets = ['gso_split_fuzz', 'gro_table_fuzz', 'netlink_fuzz'];
+const fuzzTargets = ['gso_split_fuzz', 'gro_table_fuzz', 'netlink_fuzz', 'vring_fuzz'];
 const buildTimeout = 300_000;
 
 function sourcesIn(folder: string): string[] {
@@ -38,15 +39,18 @@ const unitSources = [
   ...sourcesIn(here),
   ...sourcesIn(offload),
   ...netlinkSources,
+  ...sourcesIn(vhost),
   join(native, 'core/io/offload_io.cc'),
   join(native, 'core/io/held_io.cc'),
 ];
 const sharedByFuzzers = [
   join(here, 'packet_spec.cc'),
   join(here, 'flush.cc'),
+  join(here, 'ring_device.cc'),
   join(here, 'fuzz/seed_specs.cc'),
   ...sourcesIn(offload),
   ...netlinkSources,
+  ...sourcesIn(vhost),
 ];
 
 let folder = '';
@@ -100,7 +104,7 @@ async function findClang(): Promise<string | undefined> {
   return undefined;
 }
 
-describe('core/offload, what is built on it, and the messages of core/host under AddressSanitizer and UndefinedBehaviorSanitizer', () => {
+describe('core/offload, core/io, core/vhost and the messages of core/host under AddressSanitizer and UndefinedBehaviorSanitizer', () => {
   it(
     'passes its tables, its comparisons with the slow reference, and its round trips',
     async () => {
@@ -133,7 +137,7 @@ describe('core/offload, what is built on it, and the messages of core/host under
   );
 });
 
-describe('core/offload and core/host under libFuzzer', async () => {
+describe('core/offload, core/vhost and core/host under libFuzzer', async () => {
   const clang = await findClang();
   const missing =
     process.env.CI !== 'true' ? 'CI is not true' : clang === undefined ? 'there is no clang++' : undefined;

@@ -14,6 +14,9 @@ int main() {
   tunsock::test::TestOffloadSend();
   tunsock::test::TestHeld();
   tunsock::test::TestNetlink();
+  tunsock::test::TestVring();
+  tunsock::test::TestPacketRings();
+  tunsock::test::TestVhostDevice();
   std::printf("%zu checks passed\n", tunsock::test::checks_passed);
   return 0;
 }

@@ -12,5 +12,8 @@ void TestOffloadReceive();
 void TestOffloadSend();
 void TestHeld();
 void TestNetlink();
+void TestVring();
+void TestPacketRings();
+void TestVhostDevice();
 
 }  // namespace tunsock::test

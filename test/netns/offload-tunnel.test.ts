@@ -81,12 +81,16 @@ describe('TCP in a UDP tunnel', () => {
     ['noudpcsum', false],
     ['udpcsum', true],
   ] as const)(
-    'over a raw tap comes in superpackets that tell of both headers, and is taken back: %s',
+    'over a raw tap comes in superpackets that tell of both headers (since 6.17), and is taken back: %s',
     async ([checksum, outerNeedsChecksum], context) => {
-      const reason = missing ?? (kernelHas(6, 17) ? undefined : 'the kernel keeps tunnels to itself');
-      context.skip(reason !== undefined, reason);
+      context.skip(missing !== undefined, missing);
       using tap = tunnel('tap', 'raw', checksum);
-      const { superpackets } = await tcpThrough(tap);
+      const { longest, superpackets } = await tcpThrough(tap);
+      if (!kernelHas(6, 17)) {
+        // An older kernel cuts what is in a tunnel itself.
+        expect([longest, superpackets]).toEqual([1500, []]);
+        return;
+      }
       expect(superpackets.length).toBeGreaterThan(0);
       const inner = ETHERNET + IPV4 + VXLAN + ETHERNET;
       for (const offload of superpackets) {

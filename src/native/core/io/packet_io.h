@@ -28,6 +28,13 @@ inline size_t TotalLength(const iovec* views, int count) {
   return total;
 }
 
+/// 0, or why a packet of `total` bytes, of which up to `headers` stand before IP, can't be sent: it is empty,
+/// or (which the kernel takes on a tun device, up to 131072 bytes) longer than any receiver can take.
+inline SysResult CheckPacketLength(size_t total, size_t headers) {
+  if (total == 0) return -EINVAL;
+  return total > kMaxIpPacket + headers ? -EMSGSIZE : 0;
+}
+
 /// What a system call that moved a packet behind a virtio header of `header` bytes returned, without these.
 inline SysResult WithoutHeader(SysResult result, size_t header) {
   return result < 0 ? result : std::max<SysResult>(0, result - static_cast<SysResult>(header));

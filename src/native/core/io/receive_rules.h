@@ -63,6 +63,30 @@ inline size_t CopyToViews(const uint8_t* bytes, size_t length, const iovec* view
   return copied;
 }
 
+/// Copies from scattered buffers into others; returns how many bytes had room.
+inline size_t CopyViews(const iovec* from, int from_count, const iovec* to, int to_count) {
+  size_t copied = 0;
+  size_t to_at = 0;
+  int target = 0;
+  for (int i = 0; i < from_count; ++i) {
+    const auto* bytes = static_cast<const uint8_t*>(from[i].iov_base);
+    for (size_t left = from[i].iov_len; left > 0;) {
+      while (target < to_count && to_at == to[target].iov_len) {
+        ++target;
+        to_at = 0;
+      }
+      if (target == to_count) return copied;
+      const size_t part = std::min(left, to[target].iov_len - to_at);
+      std::memcpy(static_cast<uint8_t*>(to[target].iov_base) + to_at, bytes, part);
+      bytes += part;
+      left -= part;
+      to_at += part;
+      copied += part;
+    }
+  }
+  return copied;
+}
+
 /// Sets TUN_PKT_STRIP in the struct tun_pi that starts in `views`: the kernel has not seen that the packet is
 /// cut.
 inline void MarkStripped(const iovec* views, int count) {

@@ -110,11 +110,8 @@ SysResult TunIo::Receive(const iovec* views, int count, int flags, PacketDetails
 }
 
 SysResult TunIo::CheckLength(size_t total) const {
-  if (total == 0) return -EINVAL;
-  // The kernel takes even 131072 bytes, and sends what no receiver can take.
-  const size_t headers =
-      (framing_.ethernet ? kMaxLinkHeader : 0) + (framing_.packet_info ? sizeof(tun_pi) : 0);
-  return total > kMaxIpPacket + headers ? -EMSGSIZE : 0;
+  return CheckPacketLength(
+      total, (framing_.ethernet ? kMaxLinkHeader : 0) + (framing_.packet_info ? sizeof(tun_pi) : 0));
 }
 
 SysResult TunIo::WritePacket(const iovec* views, int count, size_t total, const PacketMeta* meta) {
