@@ -9,6 +9,7 @@ const link = (index: number, changes: Partial<LinkState> = {}): HostRecord => ({
   link: {
     index,
     name: `eth${index}`,
+    alternativeNames: [],
     type: 'veth',
     flags: 0,
     mtu: 1500,

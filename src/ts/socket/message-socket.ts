@@ -87,6 +87,8 @@ export interface MessageSocketSetup {
   hint?: (errno: number, syscall: string, flags: number | undefined) => string | undefined;
   /** The interface's mtu bounds what packets are merged to. */
   followMtu?: boolean;
+  /** The descriptor goes where the interface goes, and does not end when that moves to another namespace. */
+  moves?: boolean;
 }
 
 /** What a subclass knows of its socket, and users don't. @internal */
@@ -662,7 +664,8 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
     if (change.kind === 'mtu' && this.#setup.followMtu) this.#handle.setMtu(change.link.mtu);
     if (change.kind === 'up' || change.kind === 'down') this.#flush();
     this.emit('link', change);
-    if (change.kind === 'removed' && !this.#closed) this.#end(this.#ioError(EBADFD, 'poll'));
+    const gone = change.kind === 'removed' || (change.kind === 'moved' && !this.#setup.moves);
+    if (gone && !this.#closed) this.#end(this.#ioError(EBADFD, 'poll'));
   }
 
   #onError(errno: number, stopped: boolean): void {

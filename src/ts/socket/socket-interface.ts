@@ -33,6 +33,7 @@ export class SocketInterface {
   #wanted = false;
   #stop: (() => void) | undefined;
   #closed = false;
+  #moved: Link | undefined;
 
   constructor(
     handle: SocketHandle,
@@ -55,6 +56,11 @@ export class SocketInterface {
       if (typeof name === 'string') this.#name = name;
     }
     return this.#name;
+  }
+
+  /** The interface where it is now, once it has moved. */
+  get moved(): Link | undefined {
+    return this.#moved;
   }
 
   get index(): number {
@@ -111,7 +117,8 @@ export class SocketInterface {
     try {
       netns = this.#openNetns();
       if (netns !== undefined && typeof name === 'string' && netns.inode !== this.#inode) {
-        this.#index = runAt(netns.place, () => Link.get(name)).index;
+        this.#moved = runAt(netns.place, () => Link.get(name));
+        this.#index = this.#moved.index;
         this.#goTo(netns);
         if (this.#wanted) this.#watch();
         return true;

@@ -95,7 +95,7 @@ export class TunSocket extends MessageSocket {
 
   /** The interface, for its addresses, routes and counters: `tun.link.counters().txDropped` is what overflowed. */
   get link(): Link {
-    return this.#link;
+    return internalsOf(this).interface.moved ?? this.#link;
   }
 
   /** Bytes of sent packets that the kernel may hold (TUNGETSNDBUF). */
@@ -196,6 +196,7 @@ function setupOf(
     signal: config.signal,
     metadata: 0,
     offload,
+    moves: true,
     checkMeta: (meta) => checkTunMeta(meta, offload),
     hint,
   };
