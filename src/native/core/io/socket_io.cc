@@ -22,6 +22,10 @@ constexpr uint32_t kChunk = ReceiveHeaders::kPackets;
 /// Packets that no virtio header describes, and that one call leaves out.
 constexpr uint32_t kMaxDrops = 64;
 
+/// Takes what a message of the error queue has beyond the caller's buffers. Written by the kernel, never
+/// read, and so shared by all threads.
+uint8_t g_spill[kMaxPacket];
+
 /// Where a packet goes that says so itself.
 Destination DestinationOf(const PacketMeta& meta) {
   Destination destination;
@@ -113,6 +117,12 @@ SysResult SocketIo::ReceiveOne(const iovec* views, int count, int flags, PacketD
     std::copy(views, views + count, all + 1);
     header.msg_iov = all;
     header.msg_iovlen += 1;
+  } else if (errors) {
+    // Of the error queue the kernel tells no true length: what is cut is read too.
+    std::copy(views, views + count, all);
+    all[count] = {g_spill, sizeof g_spill};
+    header.msg_iov = all;
+    header.msg_iovlen += 1;
   }
   const SysResult result = WithoutHeader(
       Settle(RetryOnSignal([&] { return ::recvmsg(fd_, &header, flags | MSG_DONTWAIT | MSG_TRUNC); })),
@@ -146,10 +156,7 @@ SysResult SocketIo::ReceiveChunk(const Batch& batch, uint32_t start, uint32_t co
   mmsghdr* headers = receive_headers_->data();
   const SysResult received = Settle(
       RetryOnSignal([&] { return ::recvmmsg(fd_, headers, count, MSG_DONTWAIT | MSG_TRUNC, nullptr); }));
-  if (received < 0) {
-    Count(&stats_.received, received);
-    return received;
-  }
+  if (received < 0) return received;
   for (uint32_t i = 0; i < received; ++i) {
     const uint32_t index = start + i;
     ReadMeta(&headers[i].msg_hdr, &batch.meta[index], &batch.protocols[index]);
@@ -191,7 +198,7 @@ SysResult SocketIo::ReceiveBatch(const Batch& batch, int flags, SysResult* behin
       if (++drops == kMaxDrops) return EndOfBatch(total, -EAGAIN, behind);
       continue;
     }
-    if (received < 0) return EndOfBatch(total, received, behind);
+    if (received < 0) return EndOfBatch(total, Count(&stats_.received, received), behind);
     total += static_cast<uint32_t>(received);
     if (received < wanted) break;
   }
