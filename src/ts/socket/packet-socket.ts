@@ -327,7 +327,7 @@ const hints = new Map<string, string>([
   ['SO_ATTACH_FILTER -1', 'the filter is locked: lockFilter() was called'],
   [
     'PACKET_FANOUT -22',
-    "the group's other sockets have another interface, type, protocol, mode, ignoreOutgoing, rollover, defrag or maxMembers",
+    "the group's other sockets have another interface, protocol, mode, ignoreOutgoing, rollover, defrag or maxMembers",
   ],
   [
     'PACKET_FANOUT -28',

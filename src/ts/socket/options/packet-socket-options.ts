@@ -36,7 +36,7 @@ const MAX_MEMBERS = 65536;
 /** What the groups of packet sockets have in common, however they share. */
 interface FanoutGroupOptions {
   /**
-   * The group's number in its network namespace: 0 to 65535. All its sockets have the same interface, type, protocol, mode and flags. 'unique':
+   * The group's number in its network namespace: 0 to 65535. All its sockets have the same interface, protocol, mode, `rollover`, `defrag` and `ignoreOutgoing`. 'unique':
    * one that no other group has (Linux 4.17); `fanoutGroup` of the socket says which, for the others to join.
    */
   group: number | 'unique';
