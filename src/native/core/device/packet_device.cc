@@ -134,20 +134,20 @@ Failure PacketDevice::Configure(const PacketOptions& options) const {
   constexpr int kTransmitTimes = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_TX_HARDWARE |
                                  SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_RAW_HARDWARE;
   const struct {
-    bool wanted;
+    const char* name;
     int level;
     int option;
-    const char* name;
     int value;
+    bool wanted;
   } settings[] = {
-      {options.ignore_outgoing, SOL_PACKET, PACKET_IGNORE_OUTGOING, "PACKET_IGNORE_OUTGOING", 1},
-      {options.auxdata || options.tags_inline, SOL_PACKET, PACKET_AUXDATA, "PACKET_AUXDATA", 1},
-      {options.original_device, SOL_PACKET, PACKET_ORIGDEV, "PACKET_ORIGDEV", 1},
-      {options.qdisc_bypass, SOL_PACKET, PACKET_QDISC_BYPASS, "PACKET_QDISC_BYPASS", 1},
-      {options.timestamps, SOL_SOCKET, SO_TIMESTAMPNS, "SO_TIMESTAMPNS", 1},
-      {options.transmit_timestamps, SOL_SOCKET, SO_TIMESTAMPING, "SO_TIMESTAMPING", kTransmitTimes},
-      {options.mark.has_value(), SOL_SOCKET, SO_MARK, "SO_MARK", options.mark.value_or(0)},
-      {options.priority.has_value(), SOL_SOCKET, SO_PRIORITY, "SO_PRIORITY", options.priority.value_or(0)},
+      {"PACKET_IGNORE_OUTGOING", SOL_PACKET, PACKET_IGNORE_OUTGOING, 1, options.ignore_outgoing},
+      {"PACKET_AUXDATA", SOL_PACKET, PACKET_AUXDATA, 1, options.auxdata || options.tags_inline},
+      {"PACKET_ORIGDEV", SOL_PACKET, PACKET_ORIGDEV, 1, options.original_device},
+      {"PACKET_QDISC_BYPASS", SOL_PACKET, PACKET_QDISC_BYPASS, 1, options.qdisc_bypass},
+      {"SO_TIMESTAMPNS", SOL_SOCKET, SO_TIMESTAMPNS, 1, options.timestamps},
+      {"SO_TIMESTAMPING", SOL_SOCKET, SO_TIMESTAMPING, kTransmitTimes, options.transmit_timestamps},
+      {"SO_MARK", SOL_SOCKET, SO_MARK, options.mark.value_or(0), options.mark.has_value()},
+      {"SO_PRIORITY", SOL_SOCKET, SO_PRIORITY, options.priority.value_or(0), options.priority.has_value()},
   };
   for (const auto& entry : settings) {
     if (!entry.wanted) continue;

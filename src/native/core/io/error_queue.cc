@@ -15,7 +15,7 @@ void ErrorQueue::Put(const uint8_t* bytes, const PacketDetails& details) {
   while (!messages_.empty() && (messages_.size() >= kMessages || bytes_ + size > kBytes)) DropOldest();
   Message message{std::unique_ptr<uint8_t[]>(new (std::nothrow) uint8_t[size]), details};
   if (message.bytes == nullptr) return;
-  std::memcpy(message.bytes.get(), bytes, size);
+  if (size != 0) std::memcpy(message.bytes.get(), bytes, size);
   messages_.push_back(std::move(message));
   bytes_ += size;
 }

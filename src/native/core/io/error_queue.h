@@ -16,7 +16,7 @@ namespace tunsock {
 class ErrorQueue {
  public:
   static constexpr size_t kMessages = 64;
-  static constexpr size_t kBytes = 256 * 1024;
+  static constexpr size_t kBytes = size_t{256} * 1024;
 
   [[nodiscard]] bool empty() const { return messages_.empty(); }
 

@@ -14,7 +14,7 @@ namespace tunsock {
 namespace {
 
 /// Where the tag stands: behind the addresses.
-constexpr size_t kAt = 2 * ETH_ALEN;
+constexpr size_t kAt = size_t{2} * ETH_ALEN;
 
 /// Fields of struct virtio_net_hdr_v1_hash_tunnel beyond VirtioNetHdr: little-endian offsets.
 constexpr size_t kOuterTransport = 20;
