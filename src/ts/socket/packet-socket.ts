@@ -1,7 +1,7 @@
 import { Link } from '../host/link';
 import { currentPlace, type Netns } from '../host/netns';
 import { native, type SocketHandle } from '../native';
-import { type BpfInstruction, bpfProgram } from '../packet/bpf';
+import { type BpfInstruction, bpfProgram, wholePackets } from '../packet/bpf';
 import {
   ADDRESS_LENGTH,
   META_DESTINATION,
@@ -169,12 +169,13 @@ export class PacketSocket extends MessageSocket<PacketInfo> {
 
   /**
    * Says which packets are received from now on, as the option `filter`. Packets that came before are thrown away, so that all that follow
-   * passed it.
+   * passed it. With `offload: 'split'` it lets a packet through whole or not at all, as that option says.
    *
    * @throws SystemError EINVAL (the kernel refuses the program) or EPERM (lockFilter() was called); the filter before is then in force.
    */
   setFilter(program: readonly BpfInstruction[] | string): void {
-    this.#setFilter(bpfProgram('program', program));
+    const words = bpfProgram('program', program);
+    this.#setFilter(this.offload === 'split' ? wholePackets('program', words) : words);
   }
 
   /** Receives everything again. Packets that came before are thrown away. @throws SystemError EPERM (lockFilter() was called). */
