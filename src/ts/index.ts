@@ -71,6 +71,7 @@ export type {
   PacketSendOptions,
   PacketType,
   ReceivedMessage,
+  ReceivedStats,
   SocketStats,
   VlanTag,
 } from './support/types';

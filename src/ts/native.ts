@@ -64,15 +64,21 @@ export interface SocketHandle {
   turn(): void;
   setRef(ref: boolean): void;
   /**
-   * Fills fourteen counters: packets, bytes, truncated, would-block, errors, dropped, of what was received and of what was sent; then
-   * superpackets that were received and sent.
+   * Fills fifteen counters: packets, bytes, truncated, would-block, errors, dropped, of what was received and of what was sent; then
+   * superpackets that were received and sent, and what arrived.
    */
   stats(counters: Float64Array): number;
   close(): void;
   /** Closes all but the descriptor, which is the caller's: that one, or a negative errno. */
   release(): number;
+  /** The same for a descriptor that was taken over, which is as it was before that. */
+  giveBack(): number;
   /** A request that takes or gives an int, by name (core/device); what it gives, or 0. */
   control(request: string, value: number): number;
+  /** Four words an instruction; with none the filter is removed. What came before is gone. */
+  setFilter(program: Uint32Array): number;
+  /** `type` is PACKET_MR_*. */
+  changeMembership(add: boolean, type: number, address: Uint8Array): number;
   /**
    * Says what the device may hand over unfinished (TUN_F_*), with virtio headers where that is anything; `split` cuts and merges superpackets.
    * Returns what is in force. Before the first packet.
@@ -95,6 +101,18 @@ export interface Failure {
   syscall: string;
 }
 
+/** A fanout group as the kernel takes it. */
+export interface FanoutSettings {
+  /** As PACKET_FANOUT takes it: number, mode and flags. */
+  argument: number;
+  /** 0: the kernel's default. */
+  members: number;
+  /** Four words an instruction; empty without a program of this kind. */
+  program: Uint32Array;
+  /** Descriptor of an eBPF program; -1 for none. */
+  programFd: number;
+}
+
 /** How a packet socket is opened; sizes of 0 leave the kernel's default. */
 export interface PacketSettings {
   interfaceIndex: number;
@@ -105,12 +123,17 @@ export interface PacketSettings {
   promiscuous: boolean;
   ignoreOutgoing: boolean;
   auxdata: boolean;
+  /** A frame's VLAN tag stands in its bytes. */
+  tagsInline: boolean;
+  originalDevice: boolean;
   timestamps: boolean;
+  transmitTimestamps: boolean;
+  mark: number | undefined;
+  priority: number | undefined;
   qdiscBypass: boolean;
   receiveBuffer: number;
   sendBuffer: number;
-  /** As PACKET_FANOUT takes it. */
-  fanout: number | undefined;
+  fanout: FanoutSettings | undefined;
   /** Four words an instruction: code, jt, jf, k. */
   filter: Uint32Array;
   /** Where packets go that are sent with no destination of their own. */
@@ -125,6 +148,9 @@ interface DeviceBinding {
   adoptTun(fd: number, packetInfo: boolean): SocketHandle | Failure;
   openPacket(settings: PacketSettings): SocketHandle | Failure;
   adoptPacket(fd: number): SocketHandle | Failure;
+  /** 0 where the loop could watch it, which changes nothing about it, or a negative errno: EEXIST where something does so already. */
+  probeFd(fd: number): number;
+  closeFd(fd: number): number;
 }
 
 /** The host's network (src/native/core/host). */

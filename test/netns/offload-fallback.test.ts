@@ -23,7 +23,7 @@ const PROGRAM = `
   const [, address, ...runs] = JSON.parse(process.argv[1]);
   const tun = TunSocket.open({ name: 't', offload: 'split', address });
   // What the host gets: a packet socket on the same interface sees it too.
-  const seen = PacketSocket.open({ interface: 't', ignoreOutgoing: true });
+  const seen = PacketSocket.open({ interface: 't', ignoreOutgoing: true, offload: 'none' });
   const published = [];
   require('node:diagnostics_channel').subscribe('tunsock:offload:fallback', ({ socket, features }) => {
     published.push([socket === tun, features]);
@@ -206,7 +206,7 @@ describe.runIf(HAS_STRACE)('who hears of it', () => {
     const [how, ...packets] = JSON.parse(process.argv[1]);
     const runs = packets.map((packet) => Buffer.from(packet, 'base64'));
     const tun = TunSocket.open({ name: 't', persist: true, offload: 'split', address: '${HOST}/24' });
-    const seen = PacketSocket.open({ interface: 't', ignoreOutgoing: true });
+    const seen = PacketSocket.open({ interface: 't', ignoreOutgoing: true, offload: 'none' });
     let heard = 0;
     require('node:diagnostics_channel').subscribe('tunsock:offload:fallback', () => {
       heard += 1;

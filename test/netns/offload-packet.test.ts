@@ -153,7 +153,7 @@ describe('sending to an ordinary socket at the other end', () => {
   );
 
   it("'none' refuses what is not finished", () => {
-    const socket = near();
+    const socket = near({ offload: 'none' });
     const packet = frameTo(9, pieces.join(''), { unfinished: true });
     expect(codeOf(() => socket.sendmsg(packet, 0, { offload: cut }))).toBe('ERR_INVALID_ARG_VALUE');
     const batch = new PacketBatch({ packetSize: 4096 });
@@ -241,7 +241,10 @@ describe('receiving a superpacket', () => {
 
 describe('what is in force', () => {
   it('is what the option says, and packet sockets know all that there is to offload', () => {
-    expect([near().offload, near().offloadFeatures]).toEqual(['none', []]);
+    const none = near({ offload: 'none' });
+    expect([none.offload, none.offloadFeatures]).toEqual(['none', []]);
+    expect(near().offload).toBe('split');
+    expect(near({ type: 'dgram' }).offload).toBe('none');
     for (const offload of ['raw', 'split'] as const) {
       const socket = near({ offload });
       expect(socket.offload).toBe(offload);
@@ -256,7 +259,7 @@ describe('what is in force', () => {
       const socket = socketFromFd(3);
       console.log(JSON.stringify([socket.constructor.name, socket.offload, socket.offloadFeatures ?? 'unknown']));`;
     expect(inheriting(near({ offload: 'raw' }), code)).toEqual(['PacketSocket', 'raw', 'unknown']);
-    expect(inheriting(near(), code)).toEqual(['PacketSocket', 'none', []]);
+    expect(inheriting(near({ offload: 'none' }), code)).toEqual(['PacketSocket', 'none', []]);
   });
 
   it("does not go together with type 'dgram', nor a stream with 'raw'", () => {
@@ -293,9 +296,13 @@ describe("what 'split' must not change", () => {
     expect(socket.stats().offload).toEqual({ received: 0, sent: 1, refused: [] });
   });
 
-  it('past the queueing discipline nothing could be cut: it is refused', () => {
-    expect(codeOf(() => near({ offload: 'split', qdiscBypass: true }))).toBe('ERR_INVALID_ARG_VALUE');
-    expect(near({ offload: 'raw', qdiscBypass: true }).offload).toBe('raw');
+  it('past the queueing discipline nothing could be cut: nothing is merged', () => {
+    const socket = near({ qdiscBypass: true });
+    expect([socket.offload, socket.offloadFeatures]).toEqual(['split', ['csum']]);
+    const receiver = far({ protocol: ETH_P_IP, offload: 'raw' });
+    expect(socket.sendmmsg(batchOf(1000))).toBe(4);
+    expect(socket.stats().offload).toEqual({ received: 0, sent: 0, refused: [] });
+    for (let index = 0; index < 4; index++) expect(receiver.recvmsg(room()).size).toBe(ETHERNET + 40 + 1000);
   });
 
   it('the status of a frame that was cut is that of a finished one', () => {

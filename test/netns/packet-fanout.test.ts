@@ -1,8 +1,9 @@
+import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { constants, PacketBatch, PacketSocket, type PacketSocketOptions } from '../../dist';
-import { frame, type Pair, vethPair } from '../helpers/pair';
+import { FAR_MAC, frame, NEAR_MAC, type Pair, vethPair } from '../helpers/pair';
 
 const dist = join(__dirname, '../../dist');
 const TEST = 0x88b5;
@@ -66,6 +67,102 @@ describe('a fanout group', () => {
     expect(first.length).toBeGreaterThan(0);
     expect(second.length).toBeGreaterThan(0);
     expect(ordered([...first, ...second])).toEqual(all);
+  });
+
+  it.each(['hash', 'lb', 'cpu', 'random', 'queue-mapping', 'rollover'] as const)(
+    '%s: ignoreOutgoing holds in the group too',
+    (mode) => {
+      const options = { protocol: 'all', ignoreOutgoing: true } as const;
+      using a = open({ group: 7, mode }, options);
+      using b = open({ group: 7, mode }, options);
+      using out = PacketSocket.open({ interface: 'v0', netns: pair.near, protocol: 0 });
+      for (let i = 0; i < 20; i++) out.sendmsg(frame(TEST, Buffer.alloc(50), FAR_MAC, NEAR_MAC));
+      sendAll();
+      expect(ordered([...numbersIn(a), ...numbersIn(b)])).toEqual(all);
+    },
+  );
+
+  it('ignoreOutgoing goes together with a filter, also one that is set later', () => {
+    using a = open(
+      { group: 8, mode: 'lb' },
+      { protocol: 'all', ignoreOutgoing: true, filter: '1\n6 0 0 16' },
+    );
+    using out = PacketSocket.open({ interface: 'v0', netns: pair.near, protocol: 0 });
+    const lengths = () => {
+      out.sendmsg(frame(TEST, Buffer.alloc(50), FAR_MAC, NEAR_MAC));
+      sendAll();
+      const batch = new PacketBatch({ capacity: 2 * PACKETS });
+      a.recvmmsg(batch);
+      return [batch.length, batch.lengths[0]];
+    };
+    expect(lengths()).toEqual([PACKETS, 16]);
+    a.setFilter('1\n6 0 0 20');
+    expect(lengths()).toEqual([PACKETS, 20]);
+    a.removeFilter();
+    expect(lengths()).toEqual([PACKETS, 64]);
+  });
+
+  it("'rollover' with rollover is refused for what it is", () => {
+    expect(() => open({ group: 1, mode: 'rollover', rollover: true })).toThrow(
+      expect.objectContaining({
+        code: 'ERR_INVALID_ARG_VALUE',
+        message: expect.stringContaining('rollover'),
+      }),
+    );
+  });
+
+  it("group 'unique' finds a number, by which others join", () => {
+    using a = open({ group: 'unique', mode: 'lb' });
+    using b = open({ group: 'unique', mode: 'lb' });
+    expect(a.fanoutGroup).not.toBe(b.fanoutGroup);
+    using c = open({ group: b.fanoutGroup as number, mode: 'lb' });
+    using alone = PacketSocket.open({ interface: 'v0', netns: pair.near });
+    expect([c.fanoutGroup, alone.fanoutGroup]).toEqual([b.fanoutGroup, undefined]);
+    sendAll();
+    expect([a, b, c].map((socket) => numbersIn(socket).length)).toEqual([PACKETS, PACKETS / 2, PACKETS / 2]);
+  });
+
+  it('maxMembers bounds the group, and lets it be larger than 256', () => {
+    using a = open({ group: 10, mode: 'lb', maxMembers: 2 });
+    using b = open({ group: 10, mode: 'lb', maxMembers: 2 });
+    expect([a.fanoutGroup, b.fanoutGroup]).toEqual([10, 10]);
+    expect(() => open({ group: 10, mode: 'lb', maxMembers: 2 })).toThrow(
+      expect.objectContaining({ code: 'ENOSPC', syscall: 'PACKET_FANOUT' }),
+    );
+    const many = Array.from({ length: 260 }, () => open({ group: 11, mode: 'lb', maxMembers: 300 }));
+    expect(many[259]?.fanoutGroup).toBe(11);
+    for (const socket of many) socket.close();
+    expect(() => open({ group: 12, mode: 'lb', maxMembers: 0 })).toThrow(RangeError);
+  });
+
+  describe('with a program', () => {
+    // The kernel shows it a packet from its network header on, here the payload: its second byte is 4 times the number, modulo 256.
+    const byNumber = '4\n48 0 0 1\n116 0 0 2\n84 0 0 1\n22 0 0 0';
+
+    it('classic BPF says who gets a packet', () => {
+      using a = open({ group: 13, program: byNumber });
+      using b = open({ group: 13, program: byNumber });
+      sendAll();
+      expect(numbersIn(a)).toEqual(all.filter((number) => number % 2 === 0));
+      expect(numbersIn(b)).toEqual(all.filter((number) => number % 2 === 1));
+    });
+
+    it('what the kernel refuses, and what is no program', () => {
+      expect(() => open({ group: 14, program: '1\n48 0 0 1' })).toThrow(
+        expect.objectContaining({ code: 'EINVAL', syscall: 'PACKET_FANOUT_DATA' }),
+      );
+      const file = openSync('/dev/null', 'r');
+      expect(() => open({ group: 14, program: file })).toThrow(
+        expect.objectContaining({ code: 'EINVAL', syscall: 'PACKET_FANOUT_DATA' }),
+      );
+      closeSync(file);
+      expect(() => open({ group: 14, program: 0x7ffffffe })).toThrow(
+        expect.objectContaining({ code: 'EBADF', syscall: 'PACKET_FANOUT_DATA' }),
+      );
+      expect(() => open({ group: 14, mode: 'lb', program: byNumber } as never)).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }),
+      );
+    });
   });
 
   it('takes flags beside the mode', () => {

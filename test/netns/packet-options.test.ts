@@ -24,7 +24,7 @@ describe('options', () => {
   });
 
   it('auxdata shows the VLAN tag that the kernel takes out', () => {
-    const a = near({ protocol: 'all', auxdata: true });
+    const a = near({ protocol: 'all', vlan: 'metadata' });
     const tag = Buffer.from([0xb0, 0x2a, TEST >> 8, TEST & 255]); // priority 5, drop eligible, id 42
     far().sendmsg(frame(0x8100, Buffer.concat([tag, Buffer.alloc(46, 9)])));
     const data = room();

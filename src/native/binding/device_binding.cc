@@ -1,10 +1,13 @@
 #include "binding/device_binding.h"
 
+#include <unistd.h>
+
 #include <memory>
 #include <utility>
 
 #include "binding/args.h"
 #include "binding/packet_args.h"
+#include "binding/poller.h"
 #include "binding/socket_handle.h"
 #include "core/device/packet_device.h"
 #include "core/device/tun_device.h"
@@ -23,7 +26,7 @@ template <typename DeviceType>
 Napi::Value AdoptedHandleOf(Napi::Env env, DeviceType&& adopted) {
   std::unique_ptr<Device> device = std::make_unique<DeviceType>(std::move(adopted));
   const Napi::Value handle = SocketHandle::Create(env, &device);
-  if (device != nullptr) (void)device->Release();
+  if (device != nullptr) (void)device->GiveBack();
   return handle;
 }
 
@@ -75,6 +78,16 @@ Napi::Value AdoptPacket(const Napi::CallbackInfo& info) {
   return AdoptedHandleOf(info.Env(), std::move(device));
 }
 
+/// probeFd(fd): 0 where the loop could watch it, which changes nothing about it, or a negative errno.
+Napi::Value ProbeFd(const Napi::CallbackInfo& info) {
+  return ResultValue(info.Env(), Poller::Probe(info.Env(), IntArg(info, 0)));
+}
+
+/// closeFd(fd): as fs.closeSync, which warns of descriptors that fs has not opened.
+Napi::Value CloseFd(const Napi::CallbackInfo& info) {
+  return ResultValue(info.Env(), CallOnce([&] { return ::close(IntArg(info, 0)); }));
+}
+
 }  // namespace
 
 void RegisterDeviceBinding(Napi::Env env, Napi::Object exports) {
@@ -85,6 +98,8 @@ void RegisterDeviceBinding(Napi::Env env, Napi::Object exports) {
   exports.Set("adoptTun", Napi::Function::New<AdoptTun>(env, "adoptTun"));
   exports.Set("openPacket", Napi::Function::New<OpenPacket>(env, "openPacket"));
   exports.Set("adoptPacket", Napi::Function::New<AdoptPacket>(env, "adoptPacket"));
+  exports.Set("probeFd", Napi::Function::New<ProbeFd>(env, "probeFd"));
+  exports.Set("closeFd", Napi::Function::New<CloseFd>(env, "closeFd"));
 }
 
 }  // namespace tunsock

@@ -1,6 +1,7 @@
 #include "binding/packet_args.h"
 
 #include <cstring>
+#include <utility>
 
 namespace tunsock {
 namespace {
@@ -18,6 +19,25 @@ bool FlagOf(const Napi::Object& object, const char* key) {
   return value.IsBoolean() && value.As<Napi::Boolean>().Value();
 }
 
+std::optional<int> IntOf(const Napi::Object& object, const char* key) {
+  if (!object.Get(key).IsNumber()) return std::nullopt;
+  return static_cast<int>(UintOf(object, key));
+}
+
+bool ReadFanout(const Napi::Value& value, std::optional<FanoutGroup>* fanout) {
+  if (!value.IsObject()) return true;
+  const auto object = value.As<Napi::Object>();
+  FanoutGroup group;
+  group.argument = UintOf(object, "argument");
+  group.members = UintOf(object, "members");
+  group.program_fd = IntOf(object, "programFd").value_or(-1);
+  if (!ReadFilter(object.Get("program"), &group.program)) return false;
+  *fanout = std::move(group);
+  return true;
+}
+
+}  // namespace
+
 bool ReadFilter(const Napi::Value& value, std::vector<sock_filter>* filter) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array)
     return false;
@@ -31,8 +51,6 @@ bool ReadFilter(const Napi::Value& value, std::vector<sock_filter>* filter) {
   }
   return true;
 }
-
-}  // namespace
 
 bool ReadDestination(const Napi::Value& address, const Napi::Value& protocol, Destination* destination) {
   if (protocol.IsNumber())
@@ -56,12 +74,17 @@ bool ReadPacketOptions(const Napi::Value& value, PacketOptions* options) {
   options->promiscuous = FlagOf(object, "promiscuous");
   options->ignore_outgoing = FlagOf(object, "ignoreOutgoing");
   options->auxdata = FlagOf(object, "auxdata");
+  options->tags_inline = FlagOf(object, "tagsInline");
+  options->original_device = FlagOf(object, "originalDevice");
   options->timestamps = FlagOf(object, "timestamps");
+  options->transmit_timestamps = FlagOf(object, "transmitTimestamps");
   options->qdisc_bypass = FlagOf(object, "qdiscBypass");
   options->receive_buffer = static_cast<int>(UintOf(object, "receiveBuffer"));
   options->send_buffer = static_cast<int>(UintOf(object, "sendBuffer"));
-  if (object.Get("fanout").IsNumber()) options->fanout = static_cast<int>(UintOf(object, "fanout"));
-  return ReadFilter(object.Get("filter"), &options->filter) &&
+  options->mark = IntOf(object, "mark");
+  options->priority = IntOf(object, "priority");
+  return ReadFanout(object.Get("fanout"), &options->fanout) &&
+         ReadFilter(object.Get("filter"), &options->filter) &&
          ReadDestination(object.Get("address"), object.Get("addressProtocol"), &options->destination);
 }
 

@@ -1,5 +1,7 @@
 #include "binding/poller.h"
 
+#include <fcntl.h>
+
 #include <atomic>
 #include <cerrno>
 
@@ -75,6 +77,17 @@ SysResult Poller::Open(napi_env env, int fd, Callback callback, void* context) {
   handle_ = handle;
   SetRef(ref_);
   return 0;
+}
+
+SysResult Poller::Probe(napi_env env, int fd) {
+  const int status = ::fcntl(fd, F_GETFL);
+  if (status < 0) return -errno;
+  Poller poller;
+  const SysResult result = poller.Open(env, fd, nullptr, nullptr);
+  poller.Close();
+  // The loop makes everything O_NONBLOCK that it watches.
+  (void)::fcntl(fd, F_SETFL, status);
+  return result;
 }
 
 SysResult Poller::Start(napi_env env, int fd, int events, Callback callback, void* context) {

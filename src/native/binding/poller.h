@@ -33,6 +33,10 @@ class Poller {
   Poller& operator=(const Poller&) = delete;
   ~Poller() { Close(); }
 
+  /// Whether the loop could watch `fd`, which stays as it is: -EEXIST where something of this loop does so
+  /// already.
+  static SysResult Probe(napi_env env, int fd);
+
   /// Watches for `events`; 0 stops, and leaves the handle ready to start again. -ENOSYS where the loop can't
   /// watch.
   SysResult Start(napi_env env, int fd, int events, Callback callback, void* context);

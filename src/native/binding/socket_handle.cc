@@ -4,6 +4,7 @@
 
 #include "binding/args.h"
 #include "binding/memory_args.h"
+#include "binding/packet_args.h"
 
 namespace tunsock {
 Napi::Function SocketHandle::Define(Napi::Env env) {
@@ -18,7 +19,10 @@ Napi::Function SocketHandle::Define(Napi::Env env) {
                          InstanceMethod<&SocketHandle::Stats>("stats"),
                          InstanceMethod<&SocketHandle::Close>("close"),
                          InstanceMethod<&SocketHandle::Release>("release"),
+                         InstanceMethod<&SocketHandle::GiveBack>("giveBack"),
                          InstanceMethod<&SocketHandle::Control>("control"),
+                         InstanceMethod<&SocketHandle::SetFilter>("setFilter"),
+                         InstanceMethod<&SocketHandle::ChangeMembership>("changeMembership"),
                          InstanceMethod<&SocketHandle::OpenPath>("openPath"),
                          InstanceMethod<&SocketHandle::SetMtu>("setMtu"),
                          InstanceMethod<&SocketHandle::VirtioHeader>("virtioHeader"),
@@ -83,10 +87,10 @@ Napi::Value SocketHandle::SetRef(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-/// stats(counters): a Float64Array of fourteen: received and sent, each in the order of IoStats::Direction,
-/// and the superpackets of each.
+/// stats(counters): a Float64Array of fifteen: received and sent, each in the order of IoStats::Direction,
+/// the superpackets of each, and what arrived.
 Napi::Value SocketHandle::Stats(const Napi::CallbackInfo& info) {
-  auto* counters = static_cast<double*>(FixedArray(info.Env(), info[0], napi_float64_array, 14));
+  auto* counters = static_cast<double*>(FixedArray(info.Env(), info[0], napi_float64_array, 15));
   if (closed() || counters == nullptr) return ResultValue(info.Env(), -EBADF);
   const auto put = [&](uint64_t counter) { *counters++ = static_cast<double>(counter); };
   const IoStats& stats = io_->stats();
@@ -99,6 +103,7 @@ Napi::Value SocketHandle::Stats(const Napi::CallbackInfo& info) {
   const OffloadStats* offload = io_->offload_stats();
   put(offload != nullptr ? offload->received : 0);
   put(offload != nullptr ? offload->sent : 0);
+  put(stats.received.arrived);
   return ResultValue(info.Env(), 0);
 }
 
@@ -109,10 +114,18 @@ Napi::Value SocketHandle::Close(const Napi::CallbackInfo& info) {
 
 /// release(): the descriptor, which is the caller's from here on; the rest is closed.
 Napi::Value SocketHandle::Release(const Napi::CallbackInfo& info) {
-  const SysResult fd = closed() ? -EBADF : device_->fd();
   watch_.Close();
   io_.reset();
-  if (!closed()) (void)device_->Release();
+  const SysResult fd = closed() ? -EBADF : device_->Release();
+  CloseAll();
+  return ResultValue(info.Env(), fd);
+}
+
+/// giveBack(): the same for a descriptor that was taken over, which is as it was before that.
+Napi::Value SocketHandle::GiveBack(const Napi::CallbackInfo& info) {
+  watch_.Close();
+  io_.reset();
+  const SysResult fd = closed() ? -EBADF : device_->GiveBack();
   CloseAll();
   return ResultValue(info.Env(), fd);
 }
@@ -126,6 +139,26 @@ void SocketHandle::CloseAll() {
 /// control(request, value)
 Napi::Value SocketHandle::Control(const Napi::CallbackInfo& info) {
   return ResultValue(info.Env(), closed() ? -EBADF : device_->Control(StringArg(info, 0), IntArg(info, 1)));
+}
+
+/// setFilter(program): what is received from now on; what came before is gone. With an empty one: everything.
+Napi::Value SocketHandle::SetFilter(const Napi::CallbackInfo& info) {
+  std::vector<sock_filter> program;
+  if (closed()) return ResultValue(info.Env(), -EBADF);
+  if (!ReadFilter(info[0], &program)) return ResultValue(info.Env(), -EINVAL);
+  const SysResult result = device_->SetFilter(program);
+  if (result >= 0) io_->Discard();
+  return ResultValue(info.Env(), result);
+}
+
+/// changeMembership(add, type, address): PACKET_MR_* and a hardware address, which may be empty.
+Napi::Value SocketHandle::ChangeMembership(const Napi::CallbackInfo& info) {
+  Destination group;
+  if (closed()) return ResultValue(info.Env(), -EBADF);
+  if (!ReadDestination(info[2], info.Env().Undefined(), &group)) return ResultValue(info.Env(), -EINVAL);
+  return ResultValue(info.Env(),
+                     device_->ChangeMembership(info[0].ToBoolean(), static_cast<uint16_t>(UintArg(info, 1)),
+                                               group.address, group.length));
 }
 
 /// openPath(offload, split, shared): sets the device up and makes its data path anew, before the first packet

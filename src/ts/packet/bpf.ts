@@ -54,6 +54,21 @@ const WHOLE_PACKET = 262144;
 const UNLIMITED = 0xffffffff;
 const K_WORD = FIELDS.indexOf('k');
 
+/** Where the first instruction of a program is that could cut a packet; -1 where there is none. */
+function cuttingReturn(program: Uint32Array): number {
+  for (let at = 0; at < program.length; at += FIELDS.length) {
+    const code = program[at] as number;
+    const k = program[at + K_WORD] as number;
+    if ((code & BPF_CLASS) === BPF_RET && (code !== BPF_RET_K || (k !== 0 && k < WHOLE_PACKET))) return at;
+  }
+  return -1;
+}
+
+/** Whether a program of bpfProgram() lets packets through whole or not at all. */
+export function returnsWhole(program: Uint32Array): boolean {
+  return cuttingReturn(program) < 0;
+}
+
 /**
  * A program of bpfProgram() for a socket whose superpackets are cut here: the kernel runs it on each superpacket, so that a length that it
  * returns would cut that one, and not the packets that it stands for. What means a whole packet is made no limit at all: a superpacket may
@@ -62,21 +77,18 @@ const K_WORD = FIELDS.indexOf('k');
  * @throws TypeError `ERR_INVALID_ARG_VALUE` when it returns a length, known or not, that could cut a packet.
  */
 export function wholePackets(name: string, program: Uint32Array): Uint32Array {
+  const cutting = cuttingReturn(program);
+  if (cutting >= 0) {
+    const returned = program[cutting] === BPF_RET_K ? program[cutting + K_WORD] : 'a length that is computed';
+    throw invalidArgValue(
+      `${name}[${cutting / FIELDS.length}]`,
+      `a return of 0 or of at least ${WHOLE_PACKET} with offload 'split': it is run on superpackets, and would cut them`,
+      returned,
+    );
+  }
   const words = program.slice();
   for (let at = 0; at < words.length; at += FIELDS.length) {
-    const code = words[at] as number;
-    if ((code & BPF_CLASS) !== BPF_RET) continue;
-    const k = words[at + K_WORD] as number;
-    if (code === BPF_RET_K && k === 0) continue;
-    if (code !== BPF_RET_K || k < WHOLE_PACKET) {
-      const returned = code === BPF_RET_K ? k : 'a length that is computed';
-      throw invalidArgValue(
-        `${name}[${at / FIELDS.length}]`,
-        `a return of 0 or of at least ${WHOLE_PACKET} with offload 'split': it is run on superpackets, and would cut them`,
-        returned,
-      );
-    }
-    words[at + K_WORD] = UNLIMITED;
+    if (words[at] === BPF_RET_K && words[at + K_WORD] !== 0) words[at + K_WORD] = UNLIMITED;
   }
   return words;
 }

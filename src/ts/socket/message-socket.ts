@@ -33,6 +33,7 @@ import type {
   PacketSendOptions,
   SocketStats,
 } from '../support/types';
+import { noteDescriptor } from './descriptors';
 import type { OwnedPacket } from './flow/inbox';
 import { LoopWatch } from './flow/loop-watch';
 import { PacketIterator } from './flow/packet-iterator';
@@ -85,6 +86,8 @@ export interface MessageSocketSetup {
   checkMeta?: (meta: SendMeta) => void;
   /** What to do about an error, where that is another thing than for all sockets. */
   hint?: (errno: number, syscall: string, flags: number | undefined) => string | undefined;
+  /** The kernel counts what it drops for want of room in this socket's queue. */
+  countsDrops?: boolean;
   /** The interface's mtu bounds what packets are merged to. */
   followMtu?: boolean;
   /** The descriptor goes where the interface goes, and does not end when that moves to another namespace. */
@@ -100,6 +103,8 @@ export interface SocketInternals {
   readonly offload: OffloadState;
   /** Tries again what waits for room: the kernel does not say when a larger send buffer makes some. */
   roomChanged(): void;
+  /** Packets that wait above go back below, to where calls look first. */
+  settle(): void;
   /** Gives the descriptor up and closes the rest. */
   detach(): number;
 }
@@ -162,6 +167,7 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
     super();
     const { handle } = setup;
     this.#handle = handle;
+    noteDescriptor(handle);
     this.#setup = setup;
     this.#interface = new SocketInterface(handle, setup, this, (change) => this.#onLink(change));
     this.#queue = new SendQueue(
@@ -193,6 +199,7 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
       receiveTimeout: setup.receiveTimeout,
       kinds,
       offload: setup.offload,
+      countsDrops: setup.countsDrops ?? false,
       socket: this,
       queue: this.#queue,
       watched: false,
@@ -543,6 +550,7 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
       roomChanged: () => {
         if (this.#queue.blocked) this.#flush();
       },
+      settle: () => this.#receiver.settle(),
       detach: () => {
         this.#assertOpen();
         this.#queue.flush();

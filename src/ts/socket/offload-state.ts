@@ -15,6 +15,9 @@ const FEATURES: readonly (readonly [OffloadFeature, number])[] = [
   ['udp-tunnel-csum', 0x100],
 ];
 
+/** The features with which nothing is merged. */
+export const CHECKSUMS_ONLY = 0x01;
+
 /** What each mode asks the kernel for. Tunnels are not cut here, so that 'split' does without. */
 const WANTED: Readonly<Record<OffloadMode, number>> = { none: 0, split: 0x6f, raw: 0x1ef };
 
@@ -48,7 +51,7 @@ export class OffloadState {
 
   /**
    * Switches it on, and says so to the kernel: on each attach, since what another process has said outlives it. `shared`: other sockets
-   * have the same device.
+   * have the same device. `wanted`: features, where not all that the mode can do with.
    */
   static enable(
     handle: SocketHandle,
@@ -56,8 +59,9 @@ export class OffloadState {
     shared: boolean,
     syscall: string,
     context: SystemErrorContext,
+    wanted = WANTED[mode],
   ): OffloadState {
-    const granted = check(handle.openPath(WANTED[mode], mode === 'split', shared), syscall, context);
+    const granted = check(handle.openPath(wanted, mode === 'split', shared), syscall, context);
     return mode === 'none' || (mode === 'split' && granted === 0)
       ? OffloadState.none
       : new OffloadState(mode, granted);

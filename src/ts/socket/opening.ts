@@ -1,8 +1,8 @@
-import { closeSync } from 'node:fs';
 import { Netns } from '../host/netns';
-import type { Failure, SocketHandle } from '../native';
+import { type Failure, native, type SocketHandle } from '../native';
 import { abortError, invalidArgValue, type SystemErrorContext, systemError } from '../support/errors';
 import { integer } from '../support/options';
+import { assertNotOurs, assertNotWatched } from './descriptors';
 import type { SocketConfig } from './options/socket-options';
 
 /** What TunSocket and PacketSocket do alike until there is a socket. */
@@ -40,18 +40,20 @@ export function opened<T extends object>(
 
 /**
  * Makes a socket of a descriptor that something else opened: `adopt` takes it over, `make` has its handle, in the interface's
- * namespace. If that fails the descriptor is still the caller's.
+ * namespace. If that fails the descriptor is still the caller's, and as it was.
  */
 export function adopted<T>(
   fd: number,
   adopt: (fd: number) => SocketHandle,
   make: (handle: SocketHandle, owned: Netns | undefined) => T,
 ): T {
-  const handle = adopt(integer('fd', fd, 0, 0x7fffffff));
+  assertNotOurs(integer('fd', fd, 0, 0x7fffffff));
+  const handle = adopt(fd);
   try {
+    assertNotWatched(fd);
     return inNamespace(handle.networkNamespace(), (owned) => make(handle, owned));
   } catch (error) {
-    handle.release();
+    handle.giveBack();
     throw error;
   }
 }
@@ -70,7 +72,8 @@ export function inNamespace<T>(fd: number, fn: (owned: Netns | undefined) => T):
     netns.close();
     return fn(undefined);
   } finally {
-    closeSync(fd);
+    // Not fs.closeSync: in a Worker it warns of descriptors that fs has not opened.
+    native().closeFd(fd);
   }
 }
 

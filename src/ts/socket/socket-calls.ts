@@ -25,6 +25,8 @@ export interface SocketCallsOwner {
   /** What of the metadata of received packets means anything. */
   readonly kinds: number;
   readonly offload: OffloadState;
+  /** Whether the kernel counts what it drops for this socket. */
+  readonly countsDrops: boolean;
   assertOpen(): void;
   /** What a negative errno means to the user. */
   ioError(errno: number, syscall: string, flags?: number): Error;
@@ -154,7 +156,7 @@ export class SocketCalls {
 
   stats(): SocketStats {
     const { handle, offload } = this.#owner;
-    const counters = new Float64Array(14);
+    const counters = new Float64Array(15);
     handle.stats(counters);
     const direction = (at: number): DirectionStats => ({
       packets: counters[at] as number,
@@ -162,9 +164,10 @@ export class SocketCalls {
       truncated: counters[at + 2] as number,
       wouldBlock: counters[at + 3] as number,
       errors: counters[at + 4] as number,
-      dropped: counters[at + 5] as number,
     });
-    const stats: SocketStats = { received: direction(0), sent: direction(6) };
+    const [dropped, arrived] = [counters[5] as number, counters[14] as number];
+    const kernel = this.#owner.countsDrops ? { dropped, arrived } : {};
+    const stats: SocketStats = { received: { ...direction(0), ...kernel }, sent: direction(6) };
     if (offload.mode === 'split') {
       const [received, sent] = counters.subarray(12) as unknown as [number, number];
       stats.offload = { received, sent, refused: offload.refused };

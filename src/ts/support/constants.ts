@@ -5,6 +5,8 @@
 
 /** recvmsg: leave the packet queued. Packet sockets have it; tun sockets refuse it with EINVAL. */
 export const MSG_PEEK = 0x2;
+/** recvmsg: in a result's flags, control data was cut: what `info` says beside the bytes may not be all. */
+export const MSG_CTRUNC = 0x8;
 /** recvmsg: in a result's flags, the packet was longer than the buffers; as an argument, ask for the true length. */
 export const MSG_TRUNC = 0x20;
 /** Don't block: what would block throws EAGAIN. */

@@ -12,7 +12,7 @@ export type PacketType =
   | 'user'
   | 'kernel';
 
-/** An IEEE 802.1Q tag, which the kernel takes out of a frame before a packet socket sees it. */
+/** An IEEE 802.1Q tag. */
 export interface VlanTag {
   /** 0 to 4095. */
   id: number;
@@ -34,11 +34,17 @@ export interface LinkLayerInfo {
   hardwareType: number;
   /** The sender's hardware address, `'02:00:00:00:00:01'`; empty where the link has none. At most 8 bytes of it. */
   address: string;
-  /** The tag that was taken out; `undefined` without one, and without the option `auxdata`. */
+  /**
+   * The frame's outermost tag, which the kernel takes out of it; with `vlan: 'inline'` it also stands in the bytes, where it was. `undefined`
+   * without one, and without the option `auxdata`.
+   */
   vlan: VlanTag | undefined;
   /** When the kernel got it: nanoseconds since 1970; `undefined` without the option `timestamps`. */
   timestamp: bigint | undefined;
-  /** TP_STATUS_* bits; 0 without the option `auxdata`. */
+  /**
+   * `constants.TP_STATUS_*` bits; 0 without the option `auxdata`. TP_STATUS_CSUMNOTREADY: the transport's checksum is still to be made, as in
+   * what this host sends; with `offload: 'split'` it is made already, with 'raw' `info.offload` says how.
+   */
   status: number;
 }
 
@@ -127,11 +133,17 @@ export interface DirectionStats {
   wouldBlock: number;
   /** Calls that failed in any other way. */
   errors: number;
+}
+
+/** Counters of what was received. One that this kind of socket can't tell is absent. */
+export interface ReceivedStats extends DirectionStats {
   /**
-   * Packets that the kernel dropped because this socket's queue was full (PACKET_STATISTICS). Of packet sockets; always 0
-   * for those sent and for a tun socket, whose interface counts them: Link.counters().txDropped.
+   * Packets that the kernel dropped because this socket's queue was full, or that no virtio header describes (PACKET_STATISTICS). Of packet
+   * sockets; of a tun device the interface counts them: Link.counters().txDropped.
    */
-  dropped: number;
+  dropped?: number;
+  /** Packets that passed the filter, whether they were queued or dropped (`tp_packets` of PACKET_STATISTICS). Of packet sockets. */
+  arrived?: number;
 }
 
 /** Counters of a socket with `offload: 'split'`. */
@@ -144,12 +156,17 @@ export interface OffloadStats {
   refused: OffloadFeature[];
 }
 
-/** Where a 'dgram' packet socket sends a packet: the kernel makes the link header of it. */
+/**
+ * Where a packet socket sends a packet: of a 'dgram' socket the kernel makes the link header of it. Of a 'raw' one only `interface` may be
+ * given, since a frame says the rest itself.
+ */
 export interface PacketDestination {
   /** A hardware address of at most 8 bytes: `'02:00:00:00:00:01'`, `'ff:ff:ff:ff:ff:ff'` for all. */
   address: string;
   /** The EtherType. Default: the socket's `protocol`; where that is 'all', by the packet's IP version. */
   protocol?: number | undefined;
+  /** The index of the interface, for a socket on all of them (`interface: 'any'`). Default: the socket's. */
+  interface?: number | undefined;
 }
 
 /**
@@ -159,13 +176,13 @@ export interface PacketDestination {
 export interface PacketSendOptions extends Partial<PacketDestination> {
   /** What is still to be done to the packet, on a socket with `offload`. What is left out is 0 or false. Default: nothing. */
   offload?: Partial<PacketOffload> | undefined;
-  /** Where the packet goes. Of 'dgram' sockets. */
-  to?: PacketDestination | undefined;
+  /** Where the packet goes. Of packet sockets; with type 'raw' only `interface` of it. */
+  to?: Partial<PacketDestination> | undefined;
 }
 
 /** What stats() returns: counters since the socket was opened. */
 export interface SocketStats {
-  received: DirectionStats;
+  received: ReceivedStats;
   sent: DirectionStats;
   /** Of sockets with `offload: 'split'`. */
   offload?: OffloadStats;

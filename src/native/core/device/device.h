@@ -1,7 +1,11 @@
 #pragma once
 
+#include <linux/filter.h>
+
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/io/packet_io.h"
 #include "core/offload/packet_view.h"
@@ -53,6 +57,20 @@ class Device {
 
   /// Gives up the descriptor without closing it.
   virtual int Release() = 0;
+
+  /// The same for one that was taken over, by somebody who failed after it: what taking it over has changed
+  /// about it is as before.
+  virtual int GiveBack() { return Release(); }
+
+  /// Sets the classic BPF program that says what is received, or with an empty one removes it. What came
+  /// before is thrown away. When it fails, the program before is in force.
+  virtual SysResult SetFilter(const std::vector<sock_filter>& /*program*/) { return -EOPNOTSUPP; }
+
+  /// Adds or drops what the interface receives beside what is for it: PACKET_MR_* of packet(7).
+  virtual SysResult ChangeMembership(bool /*add*/, uint16_t /*type*/, const uint8_t* /*address*/,
+                                     size_t /*length*/) {
+    return -EOPNOTSUPP;
+  }
 };
 
 }  // namespace tunsock

@@ -2,12 +2,14 @@
 
 #include <arpa/inet.h>
 #include <linux/if_packet.h>
+#include <linux/net_tstamp.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -16,6 +18,9 @@
 
 #ifndef PACKET_IGNORE_OUTGOING
 #define PACKET_IGNORE_OUTGOING 23
+#endif
+#ifndef PACKET_FANOUT_DATA
+#define PACKET_FANOUT_DATA 22
 #endif
 #ifndef PACKET_VNET_HDR_SZ
 #define PACKET_VNET_HDR_SZ 24
@@ -37,11 +42,39 @@ SysResult Get(int fd, int level, int option) {
   return result < 0 ? result : value;
 }
 
-SysResult SetFilter(int fd, const std::vector<sock_filter>& filter) {
-  if (filter.empty()) return Set(fd, SOL_SOCKET, SO_DETACH_FILTER, 0);
-  const sock_fprog program{static_cast<unsigned short>(filter.size()),
-                           const_cast<sock_filter*>(filter.data())};
-  return Set(fd, SOL_SOCKET, SO_ATTACH_FILTER, program);
+sock_fprog ProgramOf(const std::vector<sock_filter>& filter) {
+  return {static_cast<unsigned short>(filter.size()), const_cast<sock_filter*>(filter.data())};
+}
+
+/// Without a program it removes the one that there may be.
+SysResult AttachFilter(int fd, const std::vector<sock_filter>& filter) {
+  if (!filter.empty()) return Set(fd, SOL_SOCKET, SO_ATTACH_FILTER, ProgramOf(filter));
+  const SysResult result = Set(fd, SOL_SOCKET, SO_DETACH_FILTER, 0);
+  return result == -ENOENT ? 0 : result;
+}
+
+const std::vector<sock_filter> kNothing = {BPF_STMT(BPF_RET | BPF_K, 0)};
+
+/// `filter` behind instructions that leave out what this host sends.
+std::vector<sock_filter> WithoutOutgoing(const std::vector<sock_filter>& filter) {
+  std::vector<sock_filter> all = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(SKF_AD_OFF + SKF_AD_PKTTYPE)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_OUTGOING, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+  };
+  if (filter.empty()) all.push_back(BPF_STMT(BPF_RET | BPF_K, UINT32_MAX));
+  all.insert(all.end(), filter.begin(), filter.end());
+  return all;
+}
+
+/// Takes what is queued, and throws it away. The queue has a filter that lets nothing in; the bound is only
+/// against errors that stay. -EINVAL is that of a packet whose virtio header has no room here.
+void DrainQueue(int fd) {
+  constexpr int kMost = 1 << 20;
+  for (int i = 0; i < kMost; ++i) {
+    const SysResult result = RetryOnSignal([&] { return ::recv(fd, nullptr, 0, MSG_DONTWAIT | MSG_TRUNC); });
+    if (result < 0 && result != -EINVAL && result != -ENETDOWN) return;
+  }
 }
 
 /// As large as asked for where the user may (CAP_NET_ADMIN), else up to the system's limit, as setsockopt(2)
@@ -83,10 +116,10 @@ Failure PacketDevice::Open(const PacketOptions& options, PacketDevice* device) {
   const SysResult fd = CallOnce([&] { return ::socket(AF_PACKET, type, 0); });
   if (fd < 0) return {fd, "socket"};
   opened.fd_.reset(static_cast<int>(fd));
+  opened.drops_outgoing_ = options.ignore_outgoing && options.fanout;
   const Failure failure = opened.Configure(options);
   if (failure.error < 0) return failure;
-  opened.framing_ = {options.interface_index, options.protocol, options.auxdata || options.timestamps, 0,
-                     options.destination};
+  opened.framing_ = {options.interface_index, options.protocol, options.tags_inline, 0, options.destination};
   *device = std::move(opened);
   return {};
 }
@@ -94,25 +127,31 @@ Failure PacketDevice::Open(const PacketOptions& options, PacketDevice* device) {
 /// Order matters: a socket joins its fanout group only once it is bound, and would by then have queued
 /// packets that are the group's other members'. So it starts with a filter that lets nothing through.
 Failure PacketDevice::Configure(const PacketOptions& options) const {
-  const int yes = 1;
-  const std::vector<sock_filter> nothing = {BPF_STMT(BPF_RET | BPF_K, 0)};
-  SysResult result = SetFilter(fd(), nothing);
+  SysResult result = AttachFilter(fd(), kNothing);
   if (result < 0) return {result, "SO_ATTACH_FILTER"};
 
+  // Times of sent packets, by the system or the hardware, in the error queue.
+  constexpr int kTransmitTimes = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_TX_HARDWARE |
+                                 SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_RAW_HARDWARE;
   const struct {
-    bool wanted;
+    const char* name;
     int level;
     int option;
-    const char* name;
-  } switches[] = {
-      {options.ignore_outgoing, SOL_PACKET, PACKET_IGNORE_OUTGOING, "PACKET_IGNORE_OUTGOING"},
-      {options.auxdata, SOL_PACKET, PACKET_AUXDATA, "PACKET_AUXDATA"},
-      {options.qdisc_bypass, SOL_PACKET, PACKET_QDISC_BYPASS, "PACKET_QDISC_BYPASS"},
-      {options.timestamps, SOL_SOCKET, SO_TIMESTAMPNS, "SO_TIMESTAMPNS"},
+    int value;
+    bool wanted;
+  } settings[] = {
+      {"PACKET_IGNORE_OUTGOING", SOL_PACKET, PACKET_IGNORE_OUTGOING, 1, options.ignore_outgoing},
+      {"PACKET_AUXDATA", SOL_PACKET, PACKET_AUXDATA, 1, options.auxdata || options.tags_inline},
+      {"PACKET_ORIGDEV", SOL_PACKET, PACKET_ORIGDEV, 1, options.original_device},
+      {"PACKET_QDISC_BYPASS", SOL_PACKET, PACKET_QDISC_BYPASS, 1, options.qdisc_bypass},
+      {"SO_TIMESTAMPNS", SOL_SOCKET, SO_TIMESTAMPNS, 1, options.timestamps},
+      {"SO_TIMESTAMPING", SOL_SOCKET, SO_TIMESTAMPING, kTransmitTimes, options.transmit_timestamps},
+      {"SO_MARK", SOL_SOCKET, SO_MARK, options.mark.value_or(0), options.mark.has_value()},
+      {"SO_PRIORITY", SOL_SOCKET, SO_PRIORITY, options.priority.value_or(0), options.priority.has_value()},
   };
-  for (const auto& entry : switches) {
+  for (const auto& entry : settings) {
     if (!entry.wanted) continue;
-    result = Set(fd(), entry.level, entry.option, yes);
+    result = Set(fd(), entry.level, entry.option, entry.value);
     if (result < 0) return {result, entry.name};
   }
   if (options.receive_buffer != 0) {
@@ -136,18 +175,64 @@ Failure PacketDevice::Configure(const PacketOptions& options) const {
     if (result < 0) return {result, "PACKET_ADD_MEMBERSHIP"};
   }
   if (options.fanout) {
-    result = Set(fd(), SOL_PACKET, PACKET_FANOUT, *options.fanout);
-    if (result < 0) return {result, "PACKET_FANOUT"};
+    const Failure failure = Join(*options.fanout);
+    if (failure.error < 0) return failure;
   }
-  result = SetFilter(fd(), options.filter);
+  result = AttachFilter(fd(), FilterFor(options.filter));
   if (result < 0) return {result, "SO_ATTACH_FILTER"};
   return {};
+}
+
+Failure PacketDevice::Join(const FanoutGroup& group) const {
+  // Linux 5.10 has the longer form, which says how many members there may be.
+  const struct {
+    uint32_t group_and_mode;
+    uint32_t members;
+  } arguments = {group.argument, group.members};
+  SysResult result = group.members == 0 ? Set(fd(), SOL_PACKET, PACKET_FANOUT, group.argument)
+                                        : Set(fd(), SOL_PACKET, PACKET_FANOUT, arguments);
+  if (result < 0) return {result, "PACKET_FANOUT"};
+  if (group.program_fd >= 0) {
+    result = Set(fd(), SOL_PACKET, PACKET_FANOUT_DATA, group.program_fd);
+  } else if (!group.program.empty()) {
+    result = Set(fd(), SOL_PACKET, PACKET_FANOUT_DATA, ProgramOf(group.program));
+  }
+  return {std::min<SysResult>(result, 0), "PACKET_FANOUT_DATA"};
+}
+
+/// A fanout group has a hook of its own, which does not look at PACKET_IGNORE_OUTGOING of its members, and
+/// a flag for it only since Linux 6.2.
+std::vector<sock_filter> PacketDevice::FilterFor(const std::vector<sock_filter>& filter) const {
+  return drops_outgoing_ ? WithoutOutgoing(filter) : filter;
+}
+
+SysResult PacketDevice::SetFilter(const std::vector<sock_filter>& program) {
+  const std::vector<sock_filter> filter = FilterFor(program);
+  // Once to see whether the kernel takes it, while the one before is still in force.
+  SysResult result = AttachFilter(fd(), filter);
+  if (result < 0) return result;
+  result = AttachFilter(fd(), kNothing);
+  if (result < 0) return result;
+  DrainQueue(fd());
+  return AttachFilter(fd(), filter);
+}
+
+SysResult PacketDevice::ChangeMembership(bool add, uint16_t type, const uint8_t* address, size_t length) {
+  packet_mreq membership{};
+  if (length > sizeof membership.mr_address) return -EINVAL;
+  membership.mr_ifindex = static_cast<int>(framing_.interface_index);
+  membership.mr_type = type;
+  membership.mr_alen = static_cast<unsigned short>(length);
+  if (length != 0) std::memcpy(membership.mr_address, address, length);
+  return Set(fd(), SOL_PACKET, add ? PACKET_ADD_MEMBERSHIP : PACKET_DROP_MEMBERSHIP, membership);
 }
 
 Failure PacketDevice::Adopt(int fd, PacketDevice* device) {
   const SysResult domain = Get(fd, SOL_SOCKET, SO_DOMAIN);
   if (domain < 0) return {domain, "getsockopt"};
   if (domain != AF_PACKET) return {-ENOTSOCK, "getsockopt"};
+  const SysResult type = Get(fd, SOL_SOCKET, SO_TYPE);
+  if (type < 0) return {type, "getsockopt"};
   const SysResult header = VirtioHeaderOf(fd);
   if (header < 0) return {header, "getsockopt"};
   if (header > static_cast<SysResult>(kMaxVirtioHeader)) return {-EOPNOTSUPP, "PACKET_VNET_HDR_SZ"};
@@ -158,10 +243,16 @@ Failure PacketDevice::Adopt(int fd, PacketDevice* device) {
   if (address.sll_ifindex < 0) return {-EBADFD, "getsockname"};
 
   PacketDevice adopted;
-  const bool control = Get(fd, SOL_PACKET, PACKET_AUXDATA) > 0 || Get(fd, SOL_SOCKET, SO_TIMESTAMPNS) > 0;
+  const SysResult auxdata = Get(fd, SOL_PACKET, PACKET_AUXDATA);
+  if (auxdata < 0) return {auxdata, "getsockopt"};
+  if (auxdata == 0) {
+    const SysResult result = Set(fd, SOL_PACKET, PACKET_AUXDATA, 1);
+    if (result < 0) return {result, "PACKET_AUXDATA"};
+    adopted.lacked_auxdata_ = true;
+  }
   adopted.framing_ = {static_cast<uint32_t>(address.sll_ifindex),
                       ntohs(address.sll_protocol),
-                      control,
+                      type == SOCK_RAW,
                       static_cast<size_t>(header),
                       {}};
   adopted.fd_.reset(fd);
@@ -169,10 +260,40 @@ Failure PacketDevice::Adopt(int fd, PacketDevice* device) {
   return {};
 }
 
-SysResult PacketDevice::Control(const std::string& request, int /*value*/) {
-  if (request == "SO_RCVBUF") return Get(fd(), SOL_SOCKET, SO_RCVBUF);
-  if (request == "SO_SNDBUF") return Get(fd(), SOL_SOCKET, SO_SNDBUF);
-  if (request == "SO_TYPE") return Get(fd(), SOL_SOCKET, SO_TYPE);
+int PacketDevice::GiveBack() {
+  if (lacked_auxdata_) (void)Set(fd(), SOL_PACKET, PACKET_AUXDATA, 0);
+  return fd_.release();
+}
+
+SysResult PacketDevice::Control(const std::string& request, int value) {
+  struct Option {
+    const char* name;
+    int level;
+    int option;
+  };
+  constexpr Option kOptions[] = {
+      {"SO_RCVBUF", SOL_SOCKET, SO_RCVBUF},
+      {"SO_SNDBUF", SOL_SOCKET, SO_SNDBUF},
+      {"SO_TYPE", SOL_SOCKET, SO_TYPE},
+      {"SO_PRIORITY", SOL_SOCKET, SO_PRIORITY},
+      {"PACKET_FANOUT", SOL_PACKET, PACKET_FANOUT},
+  };
+  for (const Option& option : kOptions) {
+    if (request == option.name) return Get(fd(), option.level, option.option);
+  }
+  if (request == "set SO_RCVBUF") return SetBuffer(fd(), SO_RCVBUFFORCE, SO_RCVBUF, value);
+  if (request == "set SO_SNDBUF") return SetBuffer(fd(), SO_SNDBUFFORCE, SO_SNDBUF, value);
+  if (request == "set SO_PRIORITY") return Set(fd(), SOL_SOCKET, SO_PRIORITY, value);
+  // All 32 bits of a mark may be set.
+  if (request == "SO_MARK") {
+    uint32_t mark = 0;
+    socklen_t length = sizeof mark;
+    const SysResult result =
+        CallOnce([&] { return ::getsockopt(fd(), SOL_SOCKET, SO_MARK, &mark, &length); });
+    return result < 0 ? result : mark;
+  }
+  if (request == "set SO_MARK") return Set(fd(), SOL_SOCKET, SO_MARK, value);
+  if (request == "set SO_LOCK_FILTER") return Set(fd(), SOL_SOCKET, SO_LOCK_FILTER, value);
   if (request == "sll_ifindex") return framing_.interface_index;
   return -ENOENT;
 }

@@ -94,13 +94,19 @@ Failure TunDevice::Adopt(int fd, bool packet_info, TunDevice* device) {
   if (result < 0) return {result, "fcntl"};
   TunDevice adopted;
   adopted.fd_.reset(fd);
+  adopted.status_ = status;
   const Failure failure = adopted.ReadFraming(packet_info);
   if (failure.error == 0) {
     *device = std::move(adopted);
   } else {
-    (void)adopted.fd_.release();
+    (void)adopted.GiveBack();
   }
   return failure;
+}
+
+int TunDevice::GiveBack() {
+  if (status_ >= 0) (void)::fcntl(fd(), F_SETFL, status_);
+  return fd_.release();
 }
 
 /// Learns what the kernel granted. Its IFF_NO_PI can't be read back here: TUNGETIFF sets IFF_NOFILTER, which

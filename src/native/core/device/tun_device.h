@@ -45,6 +45,8 @@ class TunDevice final : public Device {
 
   [[nodiscard]] int fd() const override { return fd_.get(); }
   int Release() override { return fd_.release(); }
+  /// With the O_NONBLOCK that it had.
+  int GiveBack() override;
 
  private:
   Failure ReadFraming(bool packet_info);
@@ -52,6 +54,7 @@ class TunDevice final : public Device {
 
   UniqueFd fd_;
   TunFraming framing_;
+  int status_ = -1;  // the flags of a descriptor that was taken over, as they were
 };
 
 }  // namespace tunsock

@@ -45,7 +45,7 @@ SysResult HeldIo::Receive(const iovec* views, int count, int flags, PacketDetail
   details->copied =
       static_cast<uint32_t>(CopyToViews(packet.bytes.get(), packet.details.copied, views, count));
   const bool cut = details->copied < details->size;
-  details->flags = cut ? MSG_TRUNC : 0;
+  details->flags |= cut ? MSG_TRUNC : 0;
   const SysResult result = ReceivedBytes(*details, flags);
   if (cut && rules().packet_info) MarkStripped(views, count);
   if ((flags & MSG_PEEK) == 0) Took(cut && (packet.details.flags & MSG_TRUNC) == 0);
@@ -68,7 +68,7 @@ SysResult HeldIo::ReceiveBatch(const Batch& batch, int flags, SysResult* behind)
     std::memcpy(slot, packets_.front().bytes.get(), kept);
     const iovec view{slot, kept};
     if (cut && rules().packet_info) MarkStripped(&view, 1);
-    batch.flags[index] = cut ? MSG_TRUNC : 0;
+    batch.flags[index] = details.flags | (cut ? MSG_TRUNC : 0);
     batch.protocols[index] = details.protocol;
     batch.meta[index] = details.meta;
     const SysResult size = details.size;

@@ -30,6 +30,10 @@ class HeldIo final : public PacketIo {
   [[nodiscard]] size_t Held() const override {
     return packets_.size() + (error_ != 0 ? 1 : 0) + inner_->Held();
   }
+  void Discard() override {
+    packets_.clear();
+    inner_->Discard();
+  }
   [[nodiscard]] PollTarget Target(short wanted) const override { return inner_->Target(wanted); }
   bool Arm(short wanted) override { return PacketIo::Arm(wanted) || inner_->Arm(wanted); }
   short Acknowledge(short ready) override { return inner_->Acknowledge(ready); }

@@ -225,7 +225,9 @@ void OffloadIo::SetMtu(size_t bytes) {
 }
 
 const IoStats& OffloadIo::stats() {
-  stats_.received.dropped = inner_->stats().received.dropped;
+  const IoStats& inner = inner_->stats();
+  stats_.received.dropped = inner.received.dropped;
+  stats_.received.arrived = inner.received.arrived;
   return stats_;
 }
 

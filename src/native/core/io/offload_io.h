@@ -39,6 +39,7 @@ class OffloadIo final : public PacketIo {
   SysResult PendingError() override { return inner_->PendingError(); }
   void SetMtu(size_t bytes) override;
   [[nodiscard]] size_t Held() const override { return splitter_.remaining(); }
+  void Discard() override { splitter_ = GsoSplitter(); }
   [[nodiscard]] const IoStats& stats() override;
   [[nodiscard]] const OffloadStats* offload_stats() const override { return &offload_stats_; }
 

@@ -56,6 +56,7 @@ struct IoStats {
     uint64_t would_block = 0;
     uint64_t errors = 0;
     uint64_t dropped = 0;  // by the kernel, for want of room in the socket's queue
+    uint64_t arrived = 0;  // what the kernel queued or dropped
   };
   Direction received;
   Direction sent;
@@ -108,6 +109,9 @@ class PacketIo {
 
   /// Packets that were taken from the descriptor and wait for a receive call. poll(2) does not see them.
   [[nodiscard]] virtual size_t Held() const { return 0; }
+
+  /// Throws away what is held.
+  virtual void Discard() {}
 
   /// What to poll for `wanted` (POLLIN: packets, POLLOUT: room to send).
   [[nodiscard]] virtual PollTarget Target(short wanted) const = 0;

@@ -6,14 +6,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <ctime>
+
+#include "core/io/packet_messages.h"
 
 namespace tunsock {
-
-/// Room for the control data of one packet.
-struct alignas(cmsghdr) ControlRoom {
-  uint8_t bytes[CMSG_SPACE(sizeof(tpacket_auxdata)) + CMSG_SPACE(sizeof(timespec))];
-};
 
 /// The headers of a recvmmsg(2). They are laid out once: before each call only what the kernel has
 /// overwritten is put back, and where the packets go. That is 1 % of what a packet costs.
@@ -22,14 +18,14 @@ class ReceiveHeaders {
   /// Packets in one recvmmsg(2).
   static constexpr uint32_t kPackets = 64;
 
-  /// `virtio_header`: whether each packet has one; `control`: whether each has control data.
-  ReceiveHeaders(bool virtio_header, bool control) : control_(control) {
+  /// `virtio_header`: whether each packet has one.
+  explicit ReceiveHeaders(bool virtio_header) {
     for (uint32_t i = 0; i < kPackets; ++i) {
       msghdr& header = headers_[i].msg_hdr;
       header.msg_name = &senders_[i];
       header.msg_iov = views_[i];
       header.msg_iovlen = virtio_header ? 2 : 1;
-      header.msg_control = control ? rooms_[i].bytes : nullptr;
+      header.msg_control = rooms_[i].bytes;
     }
   }
   ReceiveHeaders(const ReceiveHeaders&) = delete;
@@ -41,14 +37,13 @@ class ReceiveHeaders {
   iovec* Prepare(uint32_t index) {
     msghdr& header = headers_[index].msg_hdr;
     header.msg_namelen = sizeof senders_[index];
-    header.msg_controllen = control_ ? sizeof rooms_[index].bytes : 0;
+    header.msg_controllen = sizeof rooms_[index].bytes;
     return views_[index];
   }
 
   mmsghdr* data() { return headers_; }
 
  private:
-  bool control_;
   mmsghdr headers_[kPackets] = {};
   iovec views_[kPackets][2];
   sockaddr_ll senders_[kPackets];

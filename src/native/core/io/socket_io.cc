@@ -5,10 +5,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <ctime>
+#include <new>
 #include <utility>
 
 #include "core/io/protocol.h"
+#include "core/io/vlan_tag.h"
 
 namespace tunsock {
 namespace {
@@ -21,55 +22,24 @@ constexpr uint32_t kChunk = ReceiveHeaders::kPackets;
 /// Packets that no virtio header describes, and that one call leaves out.
 constexpr uint32_t kMaxDrops = 64;
 
+/// Takes what a message of the error queue has beyond the caller's buffers. Written by the kernel, never
+/// read, and so shared by all threads.
+uint8_t g_spill[kMaxPacket];
+
 /// Where a packet goes that says so itself.
 Destination DestinationOf(const PacketMeta& meta) {
   Destination destination;
+  destination.interface_index = meta.interface_index;
   destination.length = std::min<uint8_t>(meta.address_length, sizeof destination.address);
   destination.protocol = meta.destination_protocol;
   std::memcpy(destination.address, meta.address, sizeof destination.address);
   return destination;
 }
 
-/// Takes what came with a packet but for its virtio header. Its name and control data are as the kernel left
-/// them.
-void ReadMeta(msghdr* header, PacketMeta* meta, uint32_t* protocol) {
-  // From the interface on, PacketMeta is as sockaddr_ll is.
-  constexpr size_t kFrom = offsetof(sockaddr_ll, sll_ifindex);
-  constexpr size_t kName = offsetof(PacketMeta, interface_index);
-  constexpr size_t kRest = offsetof(PacketMeta, status);
-  static_assert(offsetof(PacketMeta, address) - kName == offsetof(sockaddr_ll, sll_addr) - kFrom);
-  static_assert(kRest - kName == sizeof(sockaddr_ll) - kFrom);
-  auto* bytes = reinterpret_cast<uint8_t*>(meta);
-  // The error queue's messages have no name.
-  if (header->msg_namelen >= sizeof(sockaddr_ll)) {
-    const auto* from = static_cast<const uint8_t*>(header->msg_name);
-    std::memcpy(bytes + kName, from + kFrom, kRest - kName);
-    meta->address_length = std::min<uint8_t>(meta->address_length, sizeof meta->address);
-    uint16_t ether_type;
-    std::memcpy(&ether_type, from + offsetof(sockaddr_ll, sll_protocol), sizeof ether_type);
-    *protocol = ntohs(ether_type);
-  } else {
-    std::memset(bytes + kName, 0, kRest - kName);
-    *protocol = 0;
-  }
-  std::memset(bytes + kRest, 0, sizeof *meta - kRest);
-  if (header->msg_control == nullptr) return;
-  for (cmsghdr* item = CMSG_FIRSTHDR(header); item != nullptr; item = CMSG_NXTHDR(header, item)) {
-    if (item->cmsg_level == SOL_PACKET && item->cmsg_type == PACKET_AUXDATA &&
-        item->cmsg_len >= CMSG_LEN(sizeof(tpacket_auxdata))) {
-      tpacket_auxdata data;
-      std::memcpy(&data, CMSG_DATA(item), sizeof data);
-      meta->status = data.tp_status;
-      meta->vlan_tci = data.tp_vlan_tci;
-      meta->vlan_tpid = data.tp_vlan_tpid;
-    } else if (item->cmsg_level == SOL_SOCKET && item->cmsg_type == SO_TIMESTAMPNS &&
-               item->cmsg_len >= CMSG_LEN(sizeof(timespec))) {
-      timespec time;
-      std::memcpy(&time, CMSG_DATA(item), sizeof time);
-      meta->timestamp_seconds = static_cast<uint64_t>(time.tv_sec);
-      meta->timestamp_nanoseconds = static_cast<uint32_t>(time.tv_nsec);
-    }
-  }
+/// How a receive call ended for one packet: whether it was cut (to be told by its lengths), and whether its
+/// control data was.
+uint32_t FlagsOf(bool cut, const msghdr& header) {
+  return (cut ? MSG_TRUNC : 0) | (static_cast<uint32_t>(header.msg_flags) & MSG_CTRUNC);
 }
 
 }  // namespace
@@ -94,12 +64,18 @@ SysResult SocketIo::Settle(SysResult result) {
 
 SysResult SocketIo::Receive(const iovec* views, int count, int flags, PacketDetails* details) {
   if (count > kMaxViews) return -EINVAL;
+  const bool errors = (flags & MSG_ERRQUEUE) != 0;
+  if (errors && !error_queue_.empty()) {
+    error_queue_.Take(views, count, details);
+    return ReceivedBytes(*details, flags);
+  }
   const SysResult size = ReceiveDescribed(views, count, flags, details);
-  const bool taken = size < 0 || (flags & MSG_PEEK) == 0;
+  // What comes back from the error queue is a packet that was sent.
+  const bool taken = size < 0 || (flags & (MSG_PEEK | MSG_ERRQUEUE)) == 0;
   if (taken) Count(&stats_.received, size);
   if (size < 0) return size;
 
-  if (taken && details->flags != 0) stats_.received.truncated += 1;
+  if (taken && (details->flags & MSG_TRUNC) != 0) stats_.received.truncated += 1;
   return ReceivedBytes(*details, flags);
 }
 
@@ -120,7 +96,8 @@ SysResult SocketIo::ReceiveDescribed(const iovec* views, int count, int flags, P
   return -EAGAIN;
 }
 
-/// One recvmsg(2): the packet's true length, and the rest in `details`.
+/// One recvmsg(2): the packet's true length, and the rest in `details`. The error queue's messages have
+/// neither virtio header nor tag.
 SysResult SocketIo::ReceiveOne(const iovec* views, int count, int flags, PacketDetails* details) {
   sockaddr_ll from;
   ControlRoom room;
@@ -131,30 +108,45 @@ SysResult SocketIo::ReceiveOne(const iovec* views, int count, int flags, PacketD
   header.msg_namelen = sizeof from;
   header.msg_iov = const_cast<iovec*>(views);
   header.msg_iovlen = static_cast<size_t>(count);
-  if (framing_.control) {
-    header.msg_control = room.bytes;
-    header.msg_controllen = sizeof room.bytes;
-  }
-  if (framing_.virtio_header != 0) {
-    all[0] = {details->meta.virtio_header, framing_.virtio_header};
+  header.msg_control = room.bytes;
+  header.msg_controllen = sizeof room.bytes;
+  const bool errors = (flags & MSG_ERRQUEUE) != 0;
+  const size_t virtio_header = errors ? 0 : framing_.virtio_header;
+  if (virtio_header != 0) {
+    all[0] = {details->meta.virtio_header, virtio_header};
     std::copy(views, views + count, all + 1);
     header.msg_iov = all;
     header.msg_iovlen += 1;
+  } else if (errors) {
+    // Of the error queue the kernel tells no true length: what is cut is read too.
+    std::copy(views, views + count, all);
+    all[count] = {g_spill, sizeof g_spill};
+    header.msg_iov = all;
+    header.msg_iovlen += 1;
   }
-  const SysResult size = WithoutHeader(
+  const SysResult result = WithoutHeader(
       Settle(RetryOnSignal([&] { return ::recvmsg(fd_, &header, flags | MSG_DONTWAIT | MSG_TRUNC); })),
-      framing_.virtio_header);
-  if (size < 0) return size;
+      virtio_header);
+  if (result < 0) return result;
   ReadMeta(&header, &details->meta, &details->protocol);
-  details->size = static_cast<uint32_t>(size);
-  details->copied = static_cast<uint32_t>(std::min(TotalLength(views, count), static_cast<size_t>(size)));
-  details->flags = details->size > details->copied ? MSG_TRUNC : 0;
+  const auto size = static_cast<uint32_t>(errors ? result : PutTagBack(views, count, result, &details->meta));
+  details->size = size;
+  details->copied = static_cast<uint32_t>(std::min<size_t>(TotalLength(views, count), size));
+  details->flags = FlagsOf(details->size > details->copied, header);
   return size;
+}
+
+SysResult SocketIo::PutTagBack(const iovec* views, int count, SysResult size, PacketMeta* meta) const {
+  if (!framing_.tags_inline || !HasVlanTag(*meta)) return size;
+  const SysResult with_tag = size + static_cast<SysResult>(kVlanTag);
+  const size_t room = std::min(TotalLength(views, count), static_cast<size_t>(with_tag));
+  PutVlanTagBack(views, count, room, framing_.virtio_header, meta);
+  return with_tag;
 }
 
 SysResult SocketIo::ReceiveChunk(const Batch& batch, uint32_t start, uint32_t count) {
   if (receive_headers_ == nullptr) {
-    receive_headers_ = std::make_unique<ReceiveHeaders>(framing_.virtio_header != 0, framing_.control);
+    receive_headers_ = std::make_unique<ReceiveHeaders>(framing_.virtio_header != 0);
   }
   for (uint32_t i = 0; i < count; ++i) {
     iovec* view = receive_headers_->Prepare(i);
@@ -164,21 +156,20 @@ SysResult SocketIo::ReceiveChunk(const Batch& batch, uint32_t start, uint32_t co
   mmsghdr* headers = receive_headers_->data();
   const SysResult received = Settle(
       RetryOnSignal([&] { return ::recvmmsg(fd_, headers, count, MSG_DONTWAIT | MSG_TRUNC, nullptr); }));
-  if (received < 0) {
-    Count(&stats_.received, received);
-    return received;
-  }
+  if (received < 0) return received;
   for (uint32_t i = 0; i < received; ++i) {
     const uint32_t index = start + i;
-    const auto size = static_cast<uint32_t>(WithoutHeader(headers[i].msg_len, framing_.virtio_header));
+    ReadMeta(&headers[i].msg_hdr, &batch.meta[index], &batch.protocols[index]);
+    const iovec slot{batch.slab + batch.SlotOffset(index), batch.packet_size};
+    const auto size = static_cast<uint32_t>(
+        PutTagBack(&slot, 1, WithoutHeader(headers[i].msg_len, framing_.virtio_header), &batch.meta[index]));
     const bool cut = size > batch.packet_size;
     Count(&stats_.received, size);
     if (cut) stats_.received.truncated += 1;
     batch.offsets[index] = static_cast<uint32_t>(batch.SlotOffset(index));
     batch.lengths[index] = cut ? batch.packet_size : size;
     batch.sizes[index] = size;
-    batch.flags[index] = cut ? MSG_TRUNC : 0;
-    ReadMeta(&headers[i].msg_hdr, &batch.meta[index], &batch.protocols[index]);
+    batch.flags[index] = FlagsOf(cut, headers[i].msg_hdr);
   }
   return received;
 }
@@ -207,7 +198,7 @@ SysResult SocketIo::ReceiveBatch(const Batch& batch, int flags, SysResult* behin
       if (++drops == kMaxDrops) return EndOfBatch(total, -EAGAIN, behind);
       continue;
     }
-    if (received < 0) return EndOfBatch(total, received, behind);
+    if (received < 0) return EndOfBatch(total, Count(&stats_.received, received), behind);
     total += static_cast<uint32_t>(received);
     if (received < wanted) break;
   }
@@ -216,14 +207,17 @@ SysResult SocketIo::ReceiveBatch(const Batch& batch, int flags, SysResult* behin
 
 socklen_t SocketIo::AddressOf(const Destination& destination, const uint8_t* first, size_t length,
                               sockaddr_ll* address) const {
+  const uint32_t interface_index =
+      destination.interface_index != 0 ? destination.interface_index : framing_.interface_index;
   if (destination.length == 0) {
     const bool bound_to_one = framing_.protocol != 0 && framing_.protocol != ETH_P_ALL;
-    if (framing_.virtio_header == 0 || !bound_to_one) return 0;
+    const bool elsewhere = interface_index != framing_.interface_index;
+    if (!elsewhere && (framing_.virtio_header == 0 || !bound_to_one)) return 0;
     // Otherwise the kernel takes each frame for one of that protocol, and can't cut a superpacket of another
     // (-ENOMEM). With protocol 0 it looks at the frame.
     *address = {};
     address->sll_family = AF_PACKET;
-    address->sll_ifindex = static_cast<int>(framing_.interface_index);
+    address->sll_ifindex = static_cast<int>(interface_index);
     return sizeof *address;
   }
   uint32_t protocol = destination.protocol;
@@ -232,7 +226,7 @@ socklen_t SocketIo::AddressOf(const Destination& destination, const uint8_t* fir
   *address = {};
   address->sll_family = AF_PACKET;
   address->sll_protocol = htons(static_cast<uint16_t>(protocol));
-  address->sll_ifindex = static_cast<int>(framing_.interface_index);
+  address->sll_ifindex = static_cast<int>(interface_index);
   address->sll_halen = destination.length;
   std::memcpy(address->sll_addr, destination.address, sizeof address->sll_addr);
   return sizeof *address;
@@ -322,9 +316,23 @@ SysResult SocketIo::PendingError() {
   int error = 0;
   socklen_t length = sizeof error;
   const SysResult result = CallOnce([&] { return ::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &length); });
+  EmptyErrorQueue();
   // Of a packet that was met behind others of a batch: it is gone, and nothing is wrong.
   if (Undescribed(-error, 0)) return 0;
   return result < 0 || error == 0 ? result : Settle(-error);
+}
+
+/// As long as there is something in it, poll(2) shows POLLERR. Bounded: whoever sends may fill it meanwhile.
+void SocketIo::EmptyErrorQueue() {
+  std::unique_ptr<uint8_t[]> room;
+  for (size_t i = 0; i < ErrorQueue::kMessages; ++i) {
+    if (room == nullptr) room.reset(new (std::nothrow) uint8_t[kMaxPacket]);
+    // Without memory for it, it is thrown away: a busy loop is worse.
+    const iovec view{room.get(), room != nullptr ? kMaxPacket : 0};
+    PacketDetails details;
+    if (ReceiveOne(&view, 1, MSG_ERRQUEUE, &details) < 0) return;
+    error_queue_.Put(room.get(), details);
+  }
 }
 
 const IoStats& SocketIo::stats() {
@@ -333,6 +341,7 @@ const IoStats& SocketIo::stats() {
   // Reading sets the kernel's counters to 0.
   if (::getsockopt(fd_, SOL_PACKET, PACKET_STATISTICS, &counters, &length) == 0) {
     stats_.received.dropped += counters.tp_drops;
+    stats_.received.arrived += counters.tp_packets;
   }
   return stats_;
 }

@@ -19,7 +19,10 @@ SysResult AttemptWhenReady(PacketIo* io, short wanted, int flags, int timeout_ms
     if (PollWait(target.fd, target.events, timeout_ms) <= 0) return -EAGAIN;
     (void)io->Acknowledge(wanted);
   }
-  return attempt();
+  const SysResult again = attempt();
+  // poll(2) shows errors too, unasked: one that stays would make this wait no time at all.
+  const SysResult error = again == -EAGAIN ? io->PendingError() : 0;
+  return error < 0 ? error : again;
 }
 
 }  // namespace tunsock
