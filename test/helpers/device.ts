@@ -13,6 +13,8 @@ export interface Form {
   mode: 'tun' | 'tap';
   packetInfo: boolean;
   offload: OffloadMode;
+  /** Packets come from what was read ahead and not taken, rather than from the kernel. */
+  held?: boolean;
 }
 
 /** Whoever splits has no packet info: the two are not to be had together. */
@@ -41,7 +43,7 @@ export interface Stage extends AsyncDisposable {
   fromPeer(data: string): Buffer;
 }
 
-export async function stage(form: Form): Promise<Stage> {
+export async function stage({ held = false, ...form }: Form): Promise<Stage> {
   const tun = TunSocket.open({ ...form, address: `${HOST}/24`, receiveTimeout: 2000 });
   const { link } = tun;
   if (form.mode === 'tap') link.addNeighbour(PEER, '02:00:00:00:00:02');
@@ -55,10 +57,12 @@ export async function stage(form: Form): Promise<Stage> {
     udp,
     port,
     header: (form.packetInfo ? 4 : 0) + (form.mode === 'tap' ? 14 : 0),
-    hostSends: (size) =>
-      new Promise((resolve, reject) => {
-        udp.send(Buffer.alloc(size, 0x5a), 9, PEER, (error) => (error ? reject(error) : resolve()));
-      }),
+    hostSends: async (size) => {
+      // A receive() that takes what is before the packet has read ahead by then.
+      if (held) await sendTo(PEER, udp, 1);
+      await sendTo(PEER, udp, size);
+      if (held) await tun.receive();
+    },
     fromPeer: (data) => {
       const packet = udpPacket([PEER, 4000], [HOST, port], data);
       const frame = form.mode === 'tap' ? ethernetFrame(mac, PEER_MAC, ETH_P_IP, packet) : packet;
@@ -69,6 +73,12 @@ export async function stage(form: Form): Promise<Stage> {
       await tun[Symbol.asyncDispose]();
     },
   };
+}
+
+function sendTo(address: string, udp: Socket, size: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    udp.send(Buffer.alloc(size, 0x5a), 9, address, (error) => (error ? reject(error) : resolve()));
+  });
 }
 
 /** struct tun_pi: no flags, and an EtherType. */

@@ -17,10 +17,16 @@ beforeAll(() => {
   console.log(`kernel ${release()}`);
 });
 
-describe.each(FORMS)('$mode, packetInfo $packetInfo, offload $offload', (form) => {
+/** Nobody can tell where a packet comes from: the kernel, a superpacket, or what nobody took. */
+const forms = FORMS.flatMap((form) => [
+  { ...form, held: false },
+  { ...form, held: true },
+]);
+
+describe.each(forms)('$mode, packetInfo $packetInfo, offload $offload, held $held', ({ held, ...form }) => {
   let at: Stage;
   beforeEach(async () => {
-    at = await stage(form);
+    at = await stage({ ...form, held });
   });
   afterEach(() => at[Symbol.asyncDispose]());
   const whole = () => at.header + HEADERS + PAYLOAD;

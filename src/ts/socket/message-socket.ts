@@ -487,6 +487,10 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
   override on(event: 'error', listener: (error: Error) => void): this;
   /** The socket is closed, by close() or because the device is gone. */
   override on(event: 'close', listener: () => void): this;
+  override on<E extends keyof MessageSocketEvents>(
+    event: E,
+    listener: (...args: MessageSocketEvents<Info>[E]) => void,
+  ): this;
   override on(event: keyof MessageSocketEvents, listener: (...args: never[]) => void): this {
     return this.#heard(super.on(event, listener as never));
   }
