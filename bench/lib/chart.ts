@@ -1,5 +1,6 @@
 import type { Row } from './measure';
 import { type Report, ratio, title } from './report';
+import { escapeXml } from './xml';
 
 const ROW_HEIGHT = 26;
 const LABEL_WIDTH = 190;
@@ -40,8 +41,4 @@ function bar(row: Row, top: number): string {
 function targetSpeed({ target }: Row): number {
   if (target === undefined) return 0;
   return 'timeAtMost' in target ? 1 / target.timeAtMost : target.speedAtLeast;
-}
-
-export function escapeXml(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 }

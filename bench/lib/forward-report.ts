@@ -1,9 +1,8 @@
 import type { ForwardRow } from '../forward';
 import type { OffloadCosts } from '../offload-costs';
 import type { SmallPackets } from '../small-packets';
-import { escapeXml } from './chart';
 import { markdownTable } from './markdown';
-import type { Report } from './report';
+import { escapeXml } from './xml';
 
 /** What offload gains and costs: parts of the report, as text. */
 export function forwardTable(rows: readonly ForwardRow[]): string {
@@ -41,7 +40,11 @@ const BAR_WIDTH = 460;
 const HEADER = 36;
 
 /** Throughput with and without offload. */
-export function forwardChart({ machine, date }: Report, rows: readonly ForwardRow[]): string {
+/** `machine` and `date`: where and when it was measured. */
+export function forwardChart(
+  { machine, date }: { machine: string; date: string },
+  rows: readonly ForwardRow[],
+): string {
   const height = HEADER + rows.length * ROW_HEIGHT + 30;
   const most = Math.max(...rows.map(({ gigabitsPerSecond }) => gigabitsPerSecond));
   const bars = rows.map(({ name, gigabitsPerSecond }, index) => {

@@ -54,6 +54,11 @@ const MAX_ERRORS_IN_A_ROW = 16;
 /** What a send fails with while the link is down. */
 const LINK_DOWN_ERRORS: ReadonlySet<number> = new Set([EIO, ENETDOWN, ENXIO]);
 
+/** Not made where a socket is: it would know that one, and keep it alive. */
+function dispose(socket: MessageSocket): void {
+  socket[Symbol.dispose]();
+}
+
 /** Events of a MessageSocket, with what their listeners get. */
 export interface MessageSocketEvents<Info extends MessageInfo = MessageInfo> {
   listening: [];
@@ -225,9 +230,7 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
       onAgain: () => this.#receiver.attend(),
     });
     if (setup.signal !== undefined) {
-      this.#takeBackAbort = onAbort(setup.signal, this as MessageSocket, (aborted) =>
-        aborted[Symbol.dispose](),
-      );
+      this.#takeBackAbort = onAbort(setup.signal, this as MessageSocket, dispose);
     }
     process.nextTick(() => {
       if (!this.#closed) this.emit('listening');
