@@ -5,6 +5,7 @@
       ['OS=="linux"', {
         'sources': [
           'src/native/module.cc',
+          'src/native/binding/checksum_binding.cc',
           'src/native/binding/device_binding.cc',
           'src/native/binding/link_binding.cc',
           'src/native/binding/listener.cc',

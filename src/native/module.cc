@@ -1,10 +1,12 @@
 #include <napi.h>
 
+#include "binding/checksum_binding.h"
 #include "binding/device_binding.h"
 #include "binding/link_binding.h"
 #include "binding/netns_binding.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  tunsock::RegisterChecksumBinding(env, exports);
   tunsock::RegisterDeviceBinding(env, exports);
   tunsock::RegisterLinkBinding(env, exports);
   tunsock::RegisterNetnsBinding(env, exports);

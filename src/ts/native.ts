@@ -128,6 +128,11 @@ interface DeviceBinding {
   adoptPacket(fd: number): SocketHandle | Failure;
 }
 
+interface ChecksumBinding {
+  /** The folded one's complement sum (RFC 1071) of the bytes and of an earlier such sum: 0 to 65535. */
+  internetSum(bytes: Uint8Array, sum: number): number;
+}
+
 /** The host's network (src/native/core/host). */
 export interface HostBinding {
   readonly Rtnetlink: new () => Rtnetlink;
@@ -224,7 +229,7 @@ export interface Rtnetlink {
  * The typed face of the addon (src/native/binding). Its functions return a count or a negative errno, or the
  * data named here; they never make errors themselves. Arguments are validated before they get here.
  */
-export type NativeBinding = DeviceBinding & HostBinding;
+export type NativeBinding = DeviceBinding & HostBinding & ChecksumBinding;
 
 let binding: NativeBinding | undefined;
 
