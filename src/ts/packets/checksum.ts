@@ -17,11 +17,7 @@ function sumOfAddon(): Sum {
   }
 }
 
-/**
- * The sum in plain JavaScript.
- *
- * @internal
- */
+/** The sum in plain JavaScript. */
 export function portableSum(bytes: Uint8Array, sum: number): number {
   let total = sum;
   const even = bytes.length & ~1;
