@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { setTimeout } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { Link } from '../../dist';
+import { Link, Netns } from '../../dist';
 import { enterQuietNamespace } from '../helpers/namespace';
 import { start, tunsock } from './helpers';
 
@@ -75,6 +75,13 @@ describe('open', () => {
     running.kill('SIGTERM');
     expect((await running.ended).status).toBe(128 + 15);
     expect(Link.list().map(({ name }) => name)).toEqual(['lo']);
+  });
+
+  it('makes the device in another namespace, for a command in this one', () => {
+    using netns = Netns.create();
+    expect(report('--netns', `/proc/${process.pid}/fd/${netns.fd}`, '--name', 'far0')).toMatchObject({
+      devices: ['far0'],
+    });
   });
 
   it("ends with the command's status", () => {

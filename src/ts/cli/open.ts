@@ -60,14 +60,13 @@ export const command: Command = {
 async function run(args: Arguments): Promise<number> {
   const identity = identityOf(args.text('user'), args.text('group'));
   const queues = args.number('queues', 1, MAX_QUEUES) ?? 1;
-  const netns = namespaceOf(args.text('netns'));
+  using netns = namespaceOf(args.text('netns'));
   const sockets: TunSocket[] = [];
   try {
     const options = tunOptions(args, netns, queues > 1);
     sockets.push(TunSocket.open(options));
     const name = (sockets[0] as TunSocket).name;
     while (sockets.length < queues) sockets.push(TunSocket.open({ ...attachOptions(options), name }));
-    netns?.close();
     const env: NodeJS.ProcessEnv = {
       ...process.env,
       LISTEN_FDS: String(queues),

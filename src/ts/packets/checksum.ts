@@ -1,7 +1,7 @@
 import { native } from '../native';
 
 /** Below this many bytes a call of the addon costs more than summing here. */
-const NATIVE_BYTES = 64;
+const NATIVE_BYTES = 128;
 
 type Sum = (bytes: Uint8Array, sum: number) => number;
 
