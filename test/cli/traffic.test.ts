@@ -225,6 +225,8 @@ describe('on a cable', () => {
   let beyond: Netns;
   beforeEach(() => {
     beyond = Netns.create();
+    // Its end says nothing by itself.
+    beyond.run(() => writeFileSync('/proc/sys/net/ipv6/conf/default/addr_gen_mode', '1'));
     const peer = { name: 'b0', netns: beyond };
     Link.create({ type: 'veth', name: 'a0', peer, mac: MACS.source, address: '10.0.1.1/24', up: true });
     const end = beyond.run(() => Link.get('b0'));
