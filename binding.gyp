@@ -6,6 +6,7 @@
         'sources': [
           'src/native/module.cc',
           'src/native/runtime.cc',
+          'src/native/binding/checksum_binding.cc',
           'src/native/binding/device_binding.cc',
           'src/native/binding/host_values.cc',
           'src/native/binding/link_binding.cc',

@@ -6,7 +6,12 @@ const results = process.env.TUNSOCK_TEST_RESULTS;
 
 export default defineConfig({
   // Examples import the package by its name, as users do.
-  resolve: { alias: { tunsock: fileURLToPath(new URL('./dist/index.js', import.meta.url)) } },
+  resolve: {
+    alias: {
+      'tunsock/packets': fileURLToPath(new URL('./dist/packets/index.js', import.meta.url)),
+      tunsock: fileURLToPath(new URL('./dist/index.js', import.meta.url)),
+    },
+  },
   test: {
     include: ['test/**/*.test.ts'],
     // What runs in a virtual machine; test/vm/kernels.test.ts brings the results.

@@ -4,10 +4,9 @@
  *
  *     node forward.js [none | raw | split]
  */
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { Netns, type OffloadMode, type PacketBatch, TunSocket } from 'tunsock';
-import { posted } from './lab';
-import { enterOwnNamespace } from './own-namespace';
+import { posted, runExample, runIn } from './stage';
 
 const MEGABYTES = { none: 50, raw: 300, split: 300 } as const;
 
@@ -46,7 +45,7 @@ export async function transfer(
   const [left, right] = [Netns.create(), Netns.create()];
   const workers: Worker[] = [];
   const run = (netns: Netns, program: string) => {
-    const worker = netns.run(() => new Worker(program, { eval: true }));
+    const worker = runIn(netns, program);
     workers.push(worker);
     return worker;
   };
@@ -74,10 +73,4 @@ async function main(): Promise<void> {
   }
 }
 
-if (require.main === module) {
-  enterOwnNamespace();
-  main().catch((error) => {
-    console.error(error);
-    process.exitCode = 1;
-  });
-}
+runExample(module, main);

@@ -1,6 +1,6 @@
 /**
- * Builds ARP, ICMP, UDP and TCP packets by hand, injects them into a host, and reads the answers. Whether the host is the one
- * that this runs on (tun, tap) or a neighbour on a cable (packet, dgram), is one line: the one that opens the socket.
+ * Builds ARP, ICMP, UDP and TCP packets, injects them into a host, and reads the answers. Whether the host is the one that this
+ * runs on (tun, tap) or a neighbour on a cable (packet, dgram), is one line: the one that opens the socket.
  *
  *     node inject.js [tun | tap | packet | dgram]
  */
@@ -8,40 +8,16 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { Link, type MessageSocket, Netns, PacketSocket, TunSocket } from 'tunsock';
-import { enterOwnNamespace } from './own-namespace';
-import {
-  ACK,
-  arpRequest,
-  describePacket,
-  type Endpoint,
-  ETHERNET_HEADER,
-  ETHERTYPE_ARP,
-  ETHERTYPE_IPV4,
-  echoRequest,
-  ethernetFrame,
-  ICMP,
-  layoutOf,
-  macBytes,
-  RST,
-  SYN,
-  TCP,
-  tcpPacket,
-  UDP,
-  udpPacket,
-} from './packets';
+import * as packets from 'tunsock/packets';
+import { runExample } from './stage';
 
 const NETWORK = '10.0.0.1/24';
-const HOST = Buffer.from([10, 0, 0, 1]);
-const PEER = Buffer.from([10, 0, 0, 2]);
-const HOST_MAC = '02:00:00:00:00:01';
-const PEER_MAC = '02:00:00:00:00:02';
-/** Of the host's servers. */
-const PORT = 7;
+const HOST = { address: '10.0.0.1', mac: '02:00:00:00:00:01', port: 7 };
+const PEER = { address: '10.0.0.2', mac: '02:00:00:00:00:02', port: 4000 };
 const TIMEOUT_MS = 5000;
 /** Of netdevice(7). */
 const IFF_RUNNING = 0x40;
 
-/** The interface of the host. */
 export const HOST_INTERFACE = 'host0';
 
 /**
@@ -55,7 +31,7 @@ export const media = {
   },
   tap: {
     ethernet: true,
-    open: () => TunSocket.open({ name: HOST_INTERFACE, address: NETWORK, mode: 'tap', mac: HOST_MAC }),
+    open: () => TunSocket.open({ name: HOST_INTERFACE, address: NETWORK, mode: 'tap', mac: HOST.mac }),
   },
   packet: {
     ethernet: true,
@@ -63,45 +39,42 @@ export const media = {
   },
   dgram: {
     ethernet: false,
-    open: () =>
-      PacketSocket.open({
+    open: () => {
+      const destination = { address: HOST.mac };
+      return PacketSocket.open({
         interface: 'wire0',
         netns: cable(),
         type: 'dgram',
         protocol: 'ip',
-        destination: { address: HOST_MAC },
-      }),
+        destination,
+      });
+    },
   },
 };
 
 /** Lays a cable from the host's interface to a namespace that has nothing else; returns that. */
 function cable(): Netns {
   const beyond = Netns.create();
+  const peer = { name: 'wire0', netns: beyond };
   const link = Link.create({
     type: 'veth',
     name: HOST_INTERFACE,
-    peer: { name: 'wire0', netns: beyond },
-    mac: HOST_MAC,
+    peer,
+    mac: HOST.mac,
     address: NETWORK,
     up: true,
   });
   const end = beyond.run(() => Link.get('wire0'));
   end.up();
-  waitUntilRunning(link);
-  waitUntilRunning(end);
-  link.addNeighbour('10.0.0.2', PEER_MAC);
+  // The ends come to life a moment after they are brought up; what is sent before that is lost.
+  const deadline = Date.now() + TIMEOUT_MS;
+  while ((link.flags & end.flags & IFF_RUNNING) === 0) {
+    if (Date.now() > deadline) throw new Error('the cable has no carrier');
+  }
+  link.addNeighbour(PEER.address, PEER.mac);
   return beyond;
 }
 
-/** The ends of a cable come to life a moment after they are brought up; what is sent before that is lost. */
-function waitUntilRunning(link: Link): void {
-  const deadline = Date.now() + TIMEOUT_MS;
-  while ((link.flags & IFF_RUNNING) === 0) {
-    if (Date.now() > deadline) throw new Error(`${link.name} has no carrier`);
-  }
-}
-
-/** A packet that was injected, and what came back. */
 export interface Exchange {
   what: 'ARP' | 'ICMP' | 'UDP' | 'TCP';
   sent: Buffer;
@@ -111,59 +84,38 @@ export interface Exchange {
 /** Has the host answer an ARP request, where there is ARP, a ping, a datagram and a SYN. */
 export async function inject(socket: MessageSocket, ethernet: boolean): Promise<Exchange[]> {
   const exchanges: Exchange[] = [];
-  const exchange = async (what: Exchange['what'], sent: Buffer, isAnswer: (packet: Buffer) => boolean) => {
+  const exchange = async (what: Exchange['what'], sent: Buffer) => {
     const signal = AbortSignal.timeout(TIMEOUT_MS);
     socket.send(sent);
     let answer: Buffer;
     do answer = await socket.receive({ signal });
-    while (!isAnswer(answer));
+    while (!isAnswer(what, answer, ethernet));
     exchanges.push({ what, sent, answer });
-    return answer;
   };
-
-  let framed = (packet: Buffer) => packet;
-  if (ethernet) {
-    const own = macBytes(PEER_MAC);
-    const reply = await exchange('ARP', arpRequest(own, PEER, HOST), isArpReply);
-    const hostMac = reply.subarray(6, 12);
-    framed = (packet) => ethernetFrame(hostMac, own, ETHERTYPE_IPV4, packet);
-  }
-  const isFromHost = (protocol: number) => (packet: Buffer) => {
-    const ip = ethernet ? packet.subarray(ETHERNET_HEADER) : packet;
-    const layout = layoutOf(ip);
-    return layout?.protocol === protocol && layout.source.equals(HOST) && layout.destination.equals(PEER);
-  };
-  const from: Endpoint = { address: PEER, port: 4000 };
-  const to: Endpoint = { address: HOST, port: PORT };
-
-  await exchange('ICMP', framed(echoRequest(PEER, HOST, 1, Buffer.from('ping'))), isFromHost(ICMP));
-  await exchange('UDP', framed(udpPacket(from, to, Buffer.from('datagram'))), isFromHost(UDP));
-  await exchange('TCP', framed(tcpPacket(from, to, SYN, 1000)), isFromHost(TCP));
+  if (ethernet) await exchange('ARP', packets.arpRequest(PEER, HOST.address));
+  const framed = (packet: Buffer) =>
+    ethernet ? packets.ethernetFrame({ destination: HOST.mac, source: PEER.mac }, packet) : packet;
+  const echo = { id: 0, sequence: 1 };
+  await exchange('ICMP', framed(packets.echoRequest(PEER.address, HOST.address, echo, Buffer.from('ping'))));
+  await exchange('UDP', framed(packets.udpPacket(PEER, HOST, Buffer.from('datagram'))));
+  await exchange('TCP', framed(packets.tcpPacket(PEER, HOST, { sequence: 1000, flags: packets.TCP_SYN })));
   // The host need not wait for the rest of a connection.
-  socket.sendmsg(framed(tcpPacket(from, to, RST, 1001)));
+  socket.sendmsg(framed(packets.tcpPacket(PEER, HOST, { sequence: 1001, flags: packets.TCP_RST })));
   return exchanges;
 }
 
-function isArpReply(frame: Buffer): boolean {
-  return (
-    frame.readUInt16BE(12) === ETHERTYPE_ARP &&
-    frame.readUInt16BE(ETHERNET_HEADER + 6) === 2 &&
-    frame.subarray(ETHERNET_HEADER + 14, ETHERNET_HEADER + 18).equals(HOST)
-  );
-}
-
-/** The flags of a TCP segment in an IPv4 packet. */
-export function tcpFlags(ip: Buffer): number {
-  return ip.readUInt8((layoutOf(ip)?.header ?? 0) + 13);
+function isAnswer(what: Exchange['what'], packet: Buffer, ethernet: boolean): boolean {
+  const { protocol, source, destination } = packets.summarizePacket(packet, { ethernet });
+  const isFrom = (end: typeof HOST, text: string) =>
+    text === end.address || text === `${end.address}:${end.port}`;
+  return protocol === what && isFrom(HOST, source) && isFrom(PEER, destination);
 }
 
 /** What the host offers: UDP and TCP echo, by ordinary sockets. Returns how to stop it. */
 export async function startServers(): Promise<() => void> {
-  const udp = createSocket('udp4');
+  const udp = createSocket('udp4').bind(HOST.port);
   udp.on('message', (message, { address, port }) => udp.send(message, port, address));
-  udp.bind(PORT);
-  const tcp = createServer((connection) => connection.pipe(connection));
-  tcp.listen(PORT);
+  const tcp = createServer((connection) => connection.pipe(connection)).listen(HOST.port);
   await Promise.all([once(udp, 'listening'), once(tcp, 'listening')]);
   return () => {
     udp.close();
@@ -171,21 +123,21 @@ export async function startServers(): Promise<() => void> {
   };
 }
 
-async function main(names: string[]): Promise<void> {
+/** A tun device is gone with its socket; a cable is taken away. */
+export function removeInterface(): void {
+  for (const link of Link.list()) if (link.name === HOST_INTERFACE) link.delete();
+}
+
+async function main(): Promise<void> {
   const stop = await startServers();
+  const names = process.argv.slice(2);
   for (const name of names.length > 0 ? names : Object.keys(media)) {
     const { open, ethernet } = media[name as keyof typeof media];
     const socket = open(); // the one line
     console.log(`${name}: ${socket.constructor.name} on ${socket.name}`);
-    for (const { what, sent, answer } of await inject(socket, ethernet)) {
-      const text = (packet: Buffer) =>
-        what === 'ARP'
-          ? `${packet.length} bytes`
-          : describePacket(ethernet ? packet.subarray(ETHERNET_HEADER) : packet);
-      console.log(`  ${what}: sent ${text(sent)}; answer ${text(answer)}`);
-      if (what !== 'TCP') continue;
-      const flags = tcpFlags(ethernet ? answer.subarray(ETHERNET_HEADER) : answer);
-      console.log(`  the port is ${flags === (SYN | ACK) ? 'open' : 'closed'}`);
+    for (const { sent, answer } of await inject(socket, ethernet)) {
+      console.log(`  sent   ${packets.describePacket(sent, { ethernet })}`);
+      console.log(`  answer ${packets.describePacket(answer, { ethernet })}`);
     }
     socket.close();
     removeInterface();
@@ -193,15 +145,4 @@ async function main(names: string[]): Promise<void> {
   stop();
 }
 
-/** A tun device is gone with its socket; a cable is taken away. */
-export function removeInterface(): void {
-  for (const link of Link.list()) if (link.name === HOST_INTERFACE) link.delete();
-}
-
-if (require.main === module) {
-  enterOwnNamespace();
-  main(process.argv.slice(2)).catch((error) => {
-    console.error(error);
-    process.exitCode = 1;
-  });
-}
+runExample(module, main);

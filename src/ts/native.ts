@@ -153,6 +153,11 @@ interface DeviceBinding {
   closeFd(fd: number): number;
 }
 
+interface ChecksumBinding {
+  /** The folded one's complement sum (RFC 1071) of the bytes and of an earlier such sum: 0 to 65535. */
+  internetSum(bytes: Uint8Array, sum: number): number;
+}
+
 /** The host's network (src/native/core/host). */
 export interface HostBinding {
   readonly Rtnetlink: new () => Rtnetlink;
@@ -407,6 +412,7 @@ export interface Rtnetlink {
  * data named here; they never make errors themselves. Arguments are validated before they get here.
  */
 export type NativeBinding = DeviceBinding &
+  ChecksumBinding &
   HostBinding & {
     /** Whose event loop descriptors are watched from (src/native/binding/poller.h); once, before anything is watched. */
     setRuntime(runtime: Runtime): void;
@@ -467,10 +473,12 @@ function addonFiles(): string[] {
   // There is no __dirname in a bundle that is an ES module.
   const folder = typeof __dirname === 'string' ? __dirname : dirname(process.argv[1] ?? process.execPath);
   const prebuilt = join('prebuilds', `linux-${process.arch}`, `tunsock.${libc()}.node`);
+  // The package's own folder, seen from dist/, and from dist/cli/ and dist/packets/.
+  const roots = [join(folder, '..'), join(folder, '..', '..')];
   return [
     // Compiled here, by who has a reason to.
-    join(folder, '..', 'build', 'Release', 'tunsock.node'),
-    join(folder, '..', prebuilt),
+    ...roots.map((root) => join(root, 'build', 'Release', 'tunsock.node')),
+    ...roots.map((root) => join(root, prebuilt)),
     // Beside a bundle or a single executable application: the folder as it is in the package, or the one file.
     join(folder, prebuilt),
     join(folder, 'tunsock.node'),

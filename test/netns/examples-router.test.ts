@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Link } from '../../dist';
-import { client, Host, posted, Router, SERVER } from '../../examples/lab';
+import { Host, Router } from '../../examples/router';
+import { ECHO_SERVER, echoClient, posted } from '../../examples/stage';
 
 let router: Router;
 let alice: Host;
@@ -15,9 +16,9 @@ afterEach(async () => {
 });
 
 it('two hosts talk by net and dgram sockets through the router', async () => {
-  expect(await posted(bob.run(SERVER))).toBe('ready');
+  expect(await posted(bob.run(ECHO_SERVER))).toBe('ready');
   const text = 'a word '.repeat(20_000);
-  expect(await posted(alice.run(client('10.0.2.2', text)))).toEqual({
+  expect(await posted(alice.run(echoClient('10.0.2.2', text)))).toEqual({
     tcp: text,
     udp: text.slice(0, 1000),
     peer: '10.0.2.2',
