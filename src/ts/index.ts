@@ -52,12 +52,19 @@ export type { OffloadFallback } from './socket/offload-state';
 export type { FanoutOptions, PacketSocketOptions } from './socket/options/packet-socket-options';
 export type { SocketOptions } from './socket/options/socket-options';
 export type { TunOptions } from './socket/options/tun-socket-options';
+export type { UdpSocketOptions } from './socket/options/udp-socket-options';
 export { PacketSocket } from './socket/packet-socket';
 export { socketFromFd } from './socket/socket-from-fd';
 export { TunSocket } from './socket/tun-socket';
+export { UdpSocket } from './socket/udp-socket';
 export * as constants from './support/constants';
 export type { SystemError } from './support/errors';
 export type {
+  DatagramAddress,
+  DatagramDestination,
+  DatagramDetails,
+  DatagramInfo,
+  DatagramSendOptions,
   DirectionStats,
   LinkLayerInfo,
   MessageInfo,

@@ -73,6 +73,8 @@ export interface SocketHandle {
   release(): number;
   /** A request that takes or gives an int, by name (core/device); what it gives, or 0. */
   control(request: string, value: number): number;
+  /** A request that takes or gives an address, by name (core/device): it is in `meta`, a PacketMeta. */
+  address(request: string, meta: Uint8Array): number;
   /**
    * Says what the device may hand over unfinished (TUN_F_*), with virtio headers where that is anything; `split` cuts and merges superpackets.
    * Returns what is in force. Before the first packet.
@@ -125,6 +127,9 @@ interface DeviceBinding {
   adoptTun(fd: number, packetInfo: boolean): SocketHandle | Failure;
   openPacket(settings: PacketSettings): SocketHandle | Failure;
   adoptPacket(fd: number): SocketHandle | Failure;
+  /** A UDP socket that is not bound. */
+  openUdp(six: boolean): SocketHandle | Failure;
+  adoptUdp(fd: number): SocketHandle | Failure;
 }
 
 /** The host's network (src/native/core/host). */

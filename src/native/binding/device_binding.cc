@@ -8,6 +8,7 @@
 #include "binding/socket_handle.h"
 #include "core/device/packet_device.h"
 #include "core/device/tun_device.h"
+#include "core/device/udp_device.h"
 
 namespace tunsock {
 namespace {
@@ -75,6 +76,22 @@ Napi::Value AdoptPacket(const Napi::CallbackInfo& info) {
   return AdoptedHandleOf(info.Env(), std::move(device));
 }
 
+/// openUdp(six): a SocketHandle that is not bound, or { error, syscall }.
+Napi::Value OpenUdp(const Napi::CallbackInfo& info) {
+  UdpDevice device;
+  const Failure failure = UdpDevice::Open(info[0].ToBoolean(), &device);
+  if (failure.error != 0) return FailureValue(info.Env(), failure);
+  return HandleOf(info.Env(), std::move(device));
+}
+
+/// adoptUdp(fd): as adoptTun, for a UDP socket.
+Napi::Value AdoptUdp(const Napi::CallbackInfo& info) {
+  UdpDevice device;
+  const Failure failure = UdpDevice::Adopt(IntArg(info, 0), &device);
+  if (failure.error != 0) return FailureValue(info.Env(), failure);
+  return AdoptedHandleOf(info.Env(), std::move(device));
+}
+
 }  // namespace
 
 void RegisterDeviceBinding(Napi::Env env, Napi::Object exports) {
@@ -85,6 +102,8 @@ void RegisterDeviceBinding(Napi::Env env, Napi::Object exports) {
   exports.Set("adoptTun", Napi::Function::New<AdoptTun>(env, "adoptTun"));
   exports.Set("openPacket", Napi::Function::New<OpenPacket>(env, "openPacket"));
   exports.Set("adoptPacket", Napi::Function::New<AdoptPacket>(env, "adoptPacket"));
+  exports.Set("openUdp", Napi::Function::New<OpenUdp>(env, "openUdp"));
+  exports.Set("adoptUdp", Napi::Function::New<AdoptUdp>(env, "adoptUdp"));
 }
 
 }  // namespace tunsock

@@ -1,5 +1,6 @@
 #include "binding/socket_handle.h"
 
+#include <cstring>
 #include <utility>
 
 #include "binding/args.h"
@@ -19,6 +20,7 @@ Napi::Function SocketHandle::Define(Napi::Env env) {
                          InstanceMethod<&SocketHandle::Close>("close"),
                          InstanceMethod<&SocketHandle::Release>("release"),
                          InstanceMethod<&SocketHandle::Control>("control"),
+                         InstanceMethod<&SocketHandle::Address>("address"),
                          InstanceMethod<&SocketHandle::OpenPath>("openPath"),
                          InstanceMethod<&SocketHandle::SetMtu>("setMtu"),
                          InstanceMethod<&SocketHandle::VirtioHeader>("virtioHeader"),
@@ -126,6 +128,18 @@ void SocketHandle::CloseAll() {
 /// control(request, value)
 Napi::Value SocketHandle::Control(const Napi::CallbackInfo& info) {
   return ResultValue(info.Env(), closed() ? -EBADF : device_->Control(StringArg(info, 0), IntArg(info, 1)));
+}
+
+/// address(request, meta): `meta` is a PacketMeta that has, or gets, the address.
+Napi::Value SocketHandle::Address(const Napi::CallbackInfo& info) {
+  if (closed()) return ResultValue(info.Env(), -EBADF);
+  void* bytes = FixedArray(info.Env(), info[1], napi_uint8_array, sizeof(PacketMeta));
+  if (bytes == nullptr) return ResultValue(info.Env(), -EINVAL);
+  PacketMeta meta;
+  std::memcpy(&meta, bytes, sizeof meta);
+  const SysResult result = device_->Address(StringArg(info, 0), &meta);
+  std::memcpy(bytes, &meta, sizeof meta);
+  return ResultValue(info.Env(), result);
 }
 
 /// openPath(offload, split, shared): sets the device up and makes its data path anew, before the first packet

@@ -1,6 +1,8 @@
+import { isIP } from 'node:net';
 import { invalidArgValue } from '../support/errors';
 import { integer, knownOptions, optionsObject, string } from '../support/options';
 import type { PacketDestination, PacketSendOptions } from '../support/types';
+import { DATAGRAM_OPTIONS, datagramMeta, isDatagramDestination } from './datagram-meta';
 import { encodeOffload } from './offload';
 import {
   ADDRESS,
@@ -28,8 +30,16 @@ export interface HardwareDestination {
 export function sendMeta(options: PacketSendOptions | undefined): SendMeta | undefined {
   if (options === undefined) return undefined;
   const given = optionsObject('options', options);
-  knownOptions('options', given, ['offload', 'to', 'address', 'protocol']);
+  knownOptions('options', given, ['offload', 'to', 'address', 'protocol', ...DATAGRAM_OPTIONS]);
   const { offload, to, ...direct } = given;
+  if (isDatagramDestination(to) || DATAGRAM_OPTIONS.some((key) => given[key] !== undefined)) {
+    for (const key of ['offload', 'address', 'protocol']) {
+      if (given[key] !== undefined) {
+        throw invalidArgValue(`options.${key}`, 'left out for a datagram: it is of packets', given[key]);
+      }
+    }
+    return datagramMeta(to, given);
+  }
   let meta: SendMeta | undefined;
   if (offload !== undefined) {
     meta = { bytes: new Uint8Array(META_BYTES), kinds: META_OFFLOAD };
@@ -59,6 +69,9 @@ export function hardwareDestination(name: string, value: unknown): HardwareDesti
   const given = optionsObject(name, value);
   knownOptions(name, given, ['address', 'protocol'] satisfies (keyof PacketDestination)[]);
   const text = string(`${name}.address`, given.address);
+  if (isIP(text) !== 0) {
+    throw invalidArgValue(`${name}.port`, 'given where a datagram goes: 1 to 65535', undefined);
+  }
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2})*$/i.test(text) || (text.length + 1) / 3 > MAX_ADDRESS_BYTES) {
     throw invalidArgValue(`${name}.address`, "a hardware address such as '02:00:00:00:00:01'", text);
   }

@@ -1,7 +1,13 @@
 import { Link } from '../host/link';
 import { currentPlace, type Netns } from '../host/netns';
 import { native, type SocketHandle } from '../native';
-import { META_DESTINATION, META_LINK, META_OFFLOAD, type SendMeta } from '../packet/packet-meta';
+import {
+  META_DATAGRAM,
+  META_DESTINATION,
+  META_LINK,
+  META_OFFLOAD,
+  type SendMeta,
+} from '../packet/packet-meta';
 import { MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC } from '../support/constants';
 import { check } from '../support/errors';
 import { EINVAL, unknownFlags } from '../support/io-errors';
@@ -147,6 +153,8 @@ function setupOf(
 }
 
 function checkPacketMeta({ kinds }: SendMeta, datagram: boolean, offload: OffloadState): void {
+  if ((kinds & META_DATAGRAM) !== 0)
+    throw noDestination('and an address there is one of the link, without a port');
   if ((kinds & META_DESTINATION) !== 0 && !datagram) throw noDestination('a frame has it in its header');
   if ((kinds & META_OFFLOAD) !== 0 && offload.mode === 'none') throw noOffload();
 }

@@ -1,18 +1,36 @@
 #pragma once
 
 #include <linux/if_packet.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <cstddef>
 #include <cstdint>
-#include <ctime>
 
 namespace tunsock {
 
-/// Room for the control data of one packet.
+/// Room for the address of one packet.
+union SocketAddress {
+  sockaddr any;
+  sockaddr_ll link;
+  sockaddr_in v4;
+  sockaddr_in6 v6;
+};
+
+/// Room for the control data of one packet: of a packet socket tpacket_auxdata and a time; of a datagram its
+/// destination in both forms, traffic class, segment size, time, and an error with its sender.
 struct alignas(cmsghdr) ControlRoom {
-  uint8_t bytes[CMSG_SPACE(sizeof(tpacket_auxdata)) + CMSG_SPACE(sizeof(timespec))];
+  uint8_t bytes[320];
+};
+
+/// What a message that is sent has beside the packet: a datagram's control data are its source address, its
+/// traffic class and its segment size.
+struct SendRoom {
+  SocketAddress address;
+  struct alignas(cmsghdr) {
+    uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + 2 * CMSG_SPACE(sizeof(int))];
+  } control;
 };
 
 /// The headers of a recvmmsg(2). They are laid out once: before each call only what the kernel has
@@ -51,7 +69,7 @@ class ReceiveHeaders {
   bool control_;
   mmsghdr headers_[kPackets] = {};
   iovec views_[kPackets][2];
-  sockaddr_ll senders_[kPackets];
+  SocketAddress senders_[kPackets];
   ControlRoom rooms_[kPackets];
 };
 

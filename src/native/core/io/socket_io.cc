@@ -1,14 +1,7 @@
 #include "core/io/socket_io.h"
 
-#include <arpa/inet.h>
-#include <linux/if_ether.h>
-
 #include <algorithm>
 #include <cstring>
-#include <ctime>
-#include <utility>
-
-#include "core/io/protocol.h"
 
 namespace tunsock {
 namespace {
@@ -18,79 +11,10 @@ constexpr int kSendFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
 /// Packets in one recvmmsg(2) or sendmmsg(2): what the headers of the latter need fits the stack.
 constexpr uint32_t kChunk = ReceiveHeaders::kPackets;
 
-/// Packets that no virtio header describes, and that one call leaves out.
+/// Packets that can't be told, and that one call leaves out.
 constexpr uint32_t kMaxDrops = 64;
 
-/// Where a packet goes that says so itself.
-Destination DestinationOf(const PacketMeta& meta) {
-  Destination destination;
-  destination.length = std::min<uint8_t>(meta.address_length, sizeof destination.address);
-  destination.protocol = meta.destination_protocol;
-  std::memcpy(destination.address, meta.address, sizeof destination.address);
-  return destination;
-}
-
-/// Takes what came with a packet but for its virtio header. Its name and control data are as the kernel left
-/// them.
-void ReadMeta(msghdr* header, PacketMeta* meta, uint32_t* protocol) {
-  // From the interface on, PacketMeta is as sockaddr_ll is.
-  constexpr size_t kFrom = offsetof(sockaddr_ll, sll_ifindex);
-  constexpr size_t kName = offsetof(PacketMeta, interface_index);
-  constexpr size_t kRest = offsetof(PacketMeta, status);
-  static_assert(offsetof(PacketMeta, address) - kName == offsetof(sockaddr_ll, sll_addr) - kFrom);
-  static_assert(kRest - kName == sizeof(sockaddr_ll) - kFrom);
-  auto* bytes = reinterpret_cast<uint8_t*>(meta);
-  // The error queue's messages have no name.
-  if (header->msg_namelen >= sizeof(sockaddr_ll)) {
-    const auto* from = static_cast<const uint8_t*>(header->msg_name);
-    std::memcpy(bytes + kName, from + kFrom, kRest - kName);
-    meta->address_length = std::min<uint8_t>(meta->address_length, sizeof meta->address);
-    uint16_t ether_type;
-    std::memcpy(&ether_type, from + offsetof(sockaddr_ll, sll_protocol), sizeof ether_type);
-    *protocol = ntohs(ether_type);
-  } else {
-    std::memset(bytes + kName, 0, kRest - kName);
-    *protocol = 0;
-  }
-  std::memset(bytes + kRest, 0, sizeof *meta - kRest);
-  if (header->msg_control == nullptr) return;
-  for (cmsghdr* item = CMSG_FIRSTHDR(header); item != nullptr; item = CMSG_NXTHDR(header, item)) {
-    if (item->cmsg_level == SOL_PACKET && item->cmsg_type == PACKET_AUXDATA &&
-        item->cmsg_len >= CMSG_LEN(sizeof(tpacket_auxdata))) {
-      tpacket_auxdata data;
-      std::memcpy(&data, CMSG_DATA(item), sizeof data);
-      meta->status = data.tp_status;
-      meta->vlan_tci = data.tp_vlan_tci;
-      meta->vlan_tpid = data.tp_vlan_tpid;
-    } else if (item->cmsg_level == SOL_SOCKET && item->cmsg_type == SO_TIMESTAMPNS &&
-               item->cmsg_len >= CMSG_LEN(sizeof(timespec))) {
-      timespec time;
-      std::memcpy(&time, CMSG_DATA(item), sizeof time);
-      meta->timestamp_seconds = static_cast<uint64_t>(time.tv_sec);
-      meta->timestamp_nanoseconds = static_cast<uint32_t>(time.tv_nsec);
-    }
-  }
-}
-
 }  // namespace
-
-bool SocketIo::Gone() const {
-  if (framing_.interface_index == 0) return false;
-  sockaddr_ll address{};
-  socklen_t length = sizeof address;
-  // Unregistering an interface leaves its sockets bound to -1.
-  return ::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &length) == 0 && address.sll_ifindex < 0;
-}
-
-SysResult SocketIo::Settle(SysResult result) {
-  if (result >= 0) {
-    may_be_down_ = false;
-    return result;
-  }
-  if (result == -ENETDOWN || result == -ENXIO) may_be_down_ = true;
-  const bool suspect = result == -ENETDOWN || result == -ENXIO || result == -EAGAIN;
-  return suspect && may_be_down_ && Gone() ? -EBADFD : result;
-}
 
 SysResult SocketIo::Receive(const iovec* views, int count, int flags, PacketDetails* details) {
   if (count > kMaxViews) return -EINVAL;
@@ -103,9 +27,8 @@ SysResult SocketIo::Receive(const iovec* views, int count, int flags, PacketDeta
   return ReceivedBytes(*details, flags);
 }
 
-bool SocketIo::Undescribed(SysResult result, int flags) {
-  // virtio_net_hdr_from_skb() in include/linux/virtio_net.h: of a tunnel, say.
-  if (result != -EINVAL || framing_.virtio_header == 0 || !rules().ForPacket(flags)) return false;
+bool SocketIo::Dropped(SysResult result, int flags) {
+  if (!Undescribed(result) || !rules().ForPacket(flags)) return false;
   stats_.received.dropped += 1;
   return true;
 }
@@ -115,14 +38,14 @@ bool SocketIo::Undescribed(SysResult result, int flags) {
 SysResult SocketIo::ReceiveDescribed(const iovec* views, int count, int flags, PacketDetails* details) {
   for (uint32_t drops = 0; drops < kMaxDrops; ++drops) {
     const SysResult size = ReceiveOne(views, count, flags, details);
-    if (!Undescribed(size, flags)) return size;
+    if (!Dropped(size, flags)) return size;
   }
   return -EAGAIN;
 }
 
 /// One recvmsg(2): the packet's true length, and the rest in `details`.
 SysResult SocketIo::ReceiveOne(const iovec* views, int count, int flags, PacketDetails* details) {
-  sockaddr_ll from;
+  SocketAddress from;
   ControlRoom room;
   iovec all[kMaxViews + 1];
   *details = {};
@@ -203,7 +126,7 @@ SysResult SocketIo::ReceiveBatch(const Batch& batch, int flags, SysResult* behin
   while (total < batch.capacity) {
     const uint32_t wanted = std::min(kChunk, batch.capacity - total);
     const SysResult received = ReceiveChunk(batch, total, wanted);
-    if (Undescribed(received, flags)) {
+    if (Dropped(received, flags)) {
       if (++drops == kMaxDrops) return EndOfBatch(total, -EAGAIN, behind);
       continue;
     }
@@ -214,48 +137,20 @@ SysResult SocketIo::ReceiveBatch(const Batch& batch, int flags, SysResult* behin
   return total;
 }
 
-socklen_t SocketIo::AddressOf(const Destination& destination, const uint8_t* first, size_t length,
-                              sockaddr_ll* address) const {
-  if (destination.length == 0) {
-    const bool bound_to_one = framing_.protocol != 0 && framing_.protocol != ETH_P_ALL;
-    if (framing_.virtio_header == 0 || !bound_to_one) return 0;
-    // Otherwise the kernel takes each frame for one of that protocol, and can't cut a superpacket of another
-    // (-ENOMEM). With protocol 0 it looks at the frame.
-    *address = {};
-    address->sll_family = AF_PACKET;
-    address->sll_ifindex = static_cast<int>(framing_.interface_index);
-    return sizeof *address;
-  }
-  uint32_t protocol = destination.protocol;
-  if (protocol == 0 && framing_.protocol != ETH_P_ALL) protocol = framing_.protocol;
-  if (protocol == 0) protocol = ProtocolOfIp(first, length);
-  *address = {};
-  address->sll_family = AF_PACKET;
-  address->sll_protocol = htons(static_cast<uint16_t>(protocol));
-  address->sll_ifindex = static_cast<int>(framing_.interface_index);
-  address->sll_halen = destination.length;
-  std::memcpy(address->sll_addr, destination.address, sizeof address->sll_addr);
-  return sizeof *address;
-}
-
 SysResult SocketIo::Send(const iovec* views, int count, int flags, const PacketMeta* meta) {
   if ((flags & ~kSendFlags) != 0 || count > kMaxViews) return -EINVAL;
   return Count(&stats_.sent, SendOne(views, count, meta));
 }
 
 SysResult SocketIo::SendOne(const iovec* views, int count, const PacketMeta* meta) {
+  static constexpr iovec kNothing{nullptr, 0};
   const iovec* first =
       std::find_if(views, views + count, [](const iovec& view) { return view.iov_len != 0; });
-  // The kernel pads nothing and takes an empty packet as one without a link header.
-  if (first == views + count) return -EINVAL;
-  if (framing_.virtio_header == 0 && meta != nullptr && NeedsOffload(*meta)) return -EOPNOTSUPP;
-  const Destination destination =
-      meta != nullptr && meta->has_destination != 0 ? DestinationOf(*meta) : framing_.destination;
-  sockaddr_ll address;
+  SendRoom room;
   msghdr header{};
-  header.msg_namelen =
-      AddressOf(destination, static_cast<const uint8_t*>(first->iov_base), first->iov_len, &address);
-  header.msg_name = header.msg_namelen != 0 ? &address : nullptr;
+  const SysResult prepared =
+      PrepareSend(meta, meta, first != views + count ? *first : kNothing, &room, &header);
+  if (prepared < 0) return prepared;
   header.msg_iov = const_cast<iovec*>(views);
   header.msg_iovlen = static_cast<size_t>(count);
   iovec all[kMaxViews + 1];
@@ -265,39 +160,34 @@ SysResult SocketIo::SendOne(const iovec* views, int count, const PacketMeta* met
     header.msg_iov = all;
     header.msg_iovlen += 1;
   }
-  return WithoutHeader(
-      Settle(RetryOnSignal([&] { return ::sendmsg(fd_, &header, MSG_DONTWAIT | MSG_NOSIGNAL); })),
-      framing_.virtio_header);
+  return WithoutHeader(SettleSent([&] { return ::sendmsg(fd_, &header, kSendFlags); }),
+                       framing_.virtio_header);
 }
 
 SysResult SocketIo::SendChunk(const Batch& batch, uint32_t start, uint32_t end) {
-  sockaddr_ll addresses[kChunk];
+  SendRoom rooms[kChunk];
   iovec packets[kChunk][2];
   mmsghdr headers[kChunk] = {};
   const bool with_header = framing_.virtio_header != 0;
+  const bool directed = Addresses(batch);
+  SysResult refused = -EINVAL;
   uint32_t count = 0;
-  for (uint32_t index = start; index < end && batch.Holds(index) && batch.lengths[index] != 0; ++index) {
-    const PacketMeta* meta = batch.has_headers ? &batch.meta[index] : nullptr;
-    if (!with_header && meta != nullptr && NeedsOffload(*meta)) {
-      if (count == 0) return Count(&stats_.sent, -EOPNOTSUPP);
-      break;
-    }
-    uint8_t* packet = batch.slab + batch.offsets[index];
-    iovec* view = packets[count];
-    if (with_header) *view++ = HeaderView(meta, framing_.virtio_header);
-    *view = {packet, batch.lengths[index]};
+  for (uint32_t index = start; index < end && batch.Holds(index); ++index) {
+    const PacketMeta* meta = &batch.meta[index];
+    const PacketMeta* offload = batch.has_headers ? meta : nullptr;
+    const iovec packet{batch.slab + batch.offsets[index], batch.lengths[index]};
     msghdr& header = headers[count].msg_hdr;
-    const bool own = batch.has_destinations && batch.meta[index].has_destination != 0;
-    header.msg_namelen = AddressOf(own ? DestinationOf(batch.meta[index]) : framing_.destination, packet,
-                                   batch.lengths[index], &addresses[count]);
-    header.msg_name = header.msg_namelen != 0 ? &addresses[count] : nullptr;
+    refused = PrepareSend(offload, directed ? meta : nullptr, packet, &rooms[count], &header);
+    if (refused < 0) break;
+    iovec* view = packets[count];
+    if (with_header) *view++ = HeaderView(offload, framing_.virtio_header);
+    *view = packet;
     header.msg_iov = packets[count];
     header.msg_iovlen = with_header ? 2 : 1;
     ++count;
   }
-  if (count == 0) return Count(&stats_.sent, -EINVAL);
-  const SysResult sent =
-      Settle(RetryOnSignal([&] { return ::sendmmsg(fd_, headers, count, MSG_DONTWAIT | MSG_NOSIGNAL); }));
+  if (count == 0) return Count(&stats_.sent, refused);
+  const SysResult sent = SettleSent([&] { return ::sendmmsg(fd_, headers, count, kSendFlags); });
   if (sent < 0) return Count(&stats_.sent, sent);
   for (uint32_t i = 0; i < sent; ++i)
     Count(&stats_.sent, WithoutHeader(headers[i].msg_len, framing_.virtio_header));
@@ -315,26 +205,6 @@ SysResult SocketIo::SendBatch(const Batch& batch, uint32_t start, uint32_t end, 
     if (sent < wanted) break;
   }
   return next - start;
-}
-
-SysResult SocketIo::PendingError() {
-  if (Gone()) return -EBADFD;
-  int error = 0;
-  socklen_t length = sizeof error;
-  const SysResult result = CallOnce([&] { return ::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &length); });
-  // Of a packet that was met behind others of a batch: it is gone, and nothing is wrong.
-  if (Undescribed(-error, 0)) return 0;
-  return result < 0 || error == 0 ? result : Settle(-error);
-}
-
-const IoStats& SocketIo::stats() {
-  tpacket_stats counters{};
-  socklen_t length = sizeof counters;
-  // Reading sets the kernel's counters to 0.
-  if (::getsockopt(fd_, SOL_PACKET, PACKET_STATISTICS, &counters, &length) == 0) {
-    stats_.received.dropped += counters.tp_drops;
-  }
-  return stats_;
 }
 
 }  // namespace tunsock

@@ -19,7 +19,11 @@ SysResult AttemptWhenReady(PacketIo* io, short wanted, int flags, int timeout_ms
     if (PollWait(target.fd, target.events, timeout_ms) <= 0) return -EAGAIN;
     (void)io->Acknowledge(wanted);
   }
-  return attempt();
+  const SysResult again = attempt();
+  if (again != -EAGAIN) return again;
+  // What is no packet may have ended the wait, and would end the next one: it is taken out of the way.
+  const SysResult error = io->PendingError();
+  return error < 0 && (wanted & POLLIN) != 0 ? error : again;
 }
 
 }  // namespace tunsock
