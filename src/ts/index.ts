@@ -39,6 +39,7 @@ export type {
 export type { Route, RouteHop, RouteType } from './host/route';
 export { Rule, type RuleOptions, type RuleType } from './host/rule';
 export type { BpfInstruction } from './packet/bpf';
+export { decodeOffload, encodeOffload } from './packet/offload';
 export { PacketBatch, type PacketBatchOptions } from './packet/packet-batch';
 export type { PacketWithInfo } from './socket/flow/packet-stream';
 export type { SendCallback } from './socket/flow/send-queue';

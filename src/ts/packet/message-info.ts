@@ -1,7 +1,7 @@
 import { TP_STATUS_VLAN_TPID_VALID, TP_STATUS_VLAN_VALID } from '../support/constants';
 import type { LinkLayerInfo, MessageInfo, PacketType, VlanTag } from '../support/types';
 import { datagramInfo } from './datagram-meta';
-import { decodeOffload } from './offload';
+import { offloadAt } from './offload';
 import {
   ADDRESS,
   ADDRESS_LENGTH,
@@ -48,7 +48,7 @@ export function messageInfo(
 ): MessageInfo {
   if (kinds === 0) return { size, bytes, flags, protocol };
   if ((kinds & META_DATAGRAM) !== 0) return datagramInfo(size, bytes, flags, protocol, meta, at);
-  const offload = (kinds & META_OFFLOAD) !== 0 ? decodeOffload(meta, at + VIRTIO_HEADER) : undefined;
+  const offload = (kinds & META_OFFLOAD) !== 0 ? offloadAt(meta, at + VIRTIO_HEADER) : undefined;
   if ((kinds & META_LINK) === 0) return { size, bytes, flags, protocol, offload };
   const status = meta.getUint32(at + STATUS, LITTLE_ENDIAN);
   const info: MessageInfo & LinkLayerInfo = {

@@ -3,7 +3,7 @@ import { invalidArgValue } from '../support/errors';
 import { integer, knownOptions, optionsObject, string } from '../support/options';
 import type { PacketDestination, PacketSendOptions } from '../support/types';
 import { DATAGRAM_OPTIONS, datagramMeta, isDatagramDestination } from './datagram-meta';
-import { encodeOffload } from './offload';
+import { offloadHeader } from './offload';
 import {
   ADDRESS,
   ADDRESS_LENGTH,
@@ -43,7 +43,7 @@ export function sendMeta(options: PacketSendOptions | undefined): SendMeta | und
   let meta: SendMeta | undefined;
   if (offload !== undefined) {
     meta = { bytes: new Uint8Array(META_BYTES), kinds: META_OFFLOAD };
-    meta.bytes.set(encodeOffload('options.offload', offload as object), VIRTIO_HEADER);
+    meta.bytes.set(offloadHeader('options.offload', offload as object), VIRTIO_HEADER);
   }
   if (to !== undefined || direct.address !== undefined || direct.protocol !== undefined) {
     meta ??= { bytes: new Uint8Array(META_BYTES), kinds: 0 };
