@@ -1,6 +1,6 @@
 /**
  * `npm run bench -- [--quick] [--only <text>] [--compare] [--vpn] [--save]`: each operation against its C loop, in a network namespace
- * of its own. --quick takes about two minutes; --only picks operations by name, 'memory', 'forward', 'small packets' or 'offload costs';
+ * of its own. --quick takes about two minutes; --only picks operations by name, 'memory', 'forward', 'small packets', 'offload costs' or 'udp';
  * --vpn measures TCP through the VPN of examples/, and OpenVPN where it is installed, and nothing else unless --only says so;
  * --compare installs the npm package `cap` in a temporary folder, and measures against it too; --save also writes the charts of docs/.
  */
@@ -19,6 +19,7 @@ import { memory } from './memory';
 import { offloadCosts } from './offload-costs';
 import { operations } from './operations';
 import { smallPackets } from './small-packets';
+import { udp, udpTable } from './udp';
 import { vpn, vpnTable } from './vpn';
 
 const ROOT = join(__dirname, '..', '..');
@@ -77,9 +78,11 @@ async function main(): Promise<void> {
   if (wanted('small packets')) report.smallPackets = await smallPackets(values.quick);
   if (wanted('offload costs')) report.offloadCosts = offloadCosts();
 
+  if (wanted('udp')) report.udp = await udp(values.quick);
   if (values.vpn) report.vpn = await vpn(values.quick, progress);
 
   console.log(`\n${report.machine}\n`);
+  if (report.udp !== undefined) console.log(`${udpTable(report.udp)}\n`);
   if (report.vpn !== undefined) console.log(vpnTable(report.vpn));
   if (!values.vpn || values.only !== undefined) console.log(table(report));
   if (values.quick)
