@@ -7,7 +7,7 @@ import { Peer } from './lib/peer';
 import { median } from './lib/statistics';
 
 const BYTES = 1400;
-const PACKETS = 4096;
+const PACKETS = 16384;
 const FIRST_PORT = 6100;
 const SINK_PORT = 6099;
 /** The least speed, as a multiple of C's, and of dgram's (design, section 4). */

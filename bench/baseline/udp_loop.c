@@ -11,7 +11,6 @@ enum { BATCH_PACKETS = 64, MAX_MESSAGE = 65487, RECEIVE_BUFFER = 64 << 20 };
 static int udp;
 static size_t size;
 static unsigned char datagrams[BATCH_PACKETS][MAX_PACKET];
-static unsigned char message[MAX_PACKET];
 
 struct control {
   _Alignas(struct cmsghdr) unsigned char bytes[CMSG_SPACE(sizeof(int)) + 256];
@@ -49,24 +48,36 @@ static long send_work(long packets, const unsigned char *unused, size_t length) 
   return packets;
 }
 
+// How many datagrams a message is.
+static long segments(struct mmsghdr *entry) {
+  const int bytes = (int)entry->msg_len;
+  int segment = bytes;
+  for (struct cmsghdr *item = CMSG_FIRSTHDR(&entry->msg_hdr); item != NULL; item = CMSG_NXTHDR(&entry->msg_hdr, item)) {
+    if (item->cmsg_level == SOL_UDP && item->cmsg_type == UDP_GRO) memcpy(&segment, CMSG_DATA(item), sizeof segment);
+  }
+  return (bytes + segment - 1) / segment;
+}
+
+// With as many slots as tunsock's batch of 'raw' has.
 static long receive_work(long packets, const unsigned char *unused, size_t length) {
   (void)unused, (void)length;
+  static struct mmsghdr headers[BATCH_PACKETS];
+  static struct iovec views[BATCH_PACKETS];
+  static struct control controls[BATCH_PACKETS];
+  static struct sockaddr_in from[BATCH_PACKETS];
   long done = 0;
   while (done < packets) {
-    struct sockaddr_in from;
-    struct control control;
-    struct iovec view = {message, sizeof message};
-    struct msghdr header = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &view, .msg_iovlen = 1};
-    header.msg_control = control.bytes;
-    header.msg_controllen = sizeof control.bytes;
-    const ssize_t bytes = recvmsg(udp, &header, MSG_DONTWAIT | MSG_TRUNC);
-    if (bytes < 0 && errno == EAGAIN) break;
-    if (bytes < 0) die("recvmsg");
-    int segment = (int)bytes;
-    for (struct cmsghdr *item = CMSG_FIRSTHDR(&header); item != NULL; item = CMSG_NXTHDR(&header, item)) {
-      if (item->cmsg_level == SOL_UDP && item->cmsg_type == UDP_GRO) memcpy(&segment, CMSG_DATA(item), sizeof segment);
+    for (int i = 0; i < BATCH_PACKETS; ++i) {
+      views[i] = (struct iovec){datagrams[i], MAX_PACKET};
+      headers[i].msg_hdr = (struct msghdr){.msg_name = &from[i], .msg_namelen = sizeof from[i], .msg_iov = &views[i]};
+      headers[i].msg_hdr.msg_iovlen = 1;
+      headers[i].msg_hdr.msg_control = controls[i].bytes;
+      headers[i].msg_hdr.msg_controllen = sizeof controls[i].bytes;
     }
-    done += (bytes + segment - 1) / segment;
+    const int received = recvmmsg(udp, headers, BATCH_PACKETS, MSG_DONTWAIT | MSG_TRUNC, NULL);
+    if (received < 0 && errno == EAGAIN) break;
+    if (received < 0) die("recvmmsg");
+    for (int i = 0; i < received; ++i) done += segments(&headers[i]);
   }
   return done;
 }

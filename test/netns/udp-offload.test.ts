@@ -99,6 +99,49 @@ describe('split', () => {
   });
 });
 
+describe('messages whose datagrams are of another length than those before', () => {
+  it.each([1, 3, 7, 64, 300])('come out as they went in, into batches of %i', (capacity) => {
+    const b = open({ offload: 'split', receiveBuffer: 8 << 20 });
+    const a = open({ offload: 'raw' });
+    const to = b.address();
+    const expected: Buffer[] = [];
+    let seed = capacity;
+    const next = (below: number) => {
+      seed = (seed * 48271) % 2147483647;
+      return seed % below;
+    };
+    for (let round = 0; round < 120; round++) {
+      const segmentSize = [1000, 1000, 1000, 999, 1001, 300, 1][next(7)] as number;
+      const count = 1 + next(Math.min(64, Math.floor(65000 / segmentSize)));
+      const size = segmentSize * (count - 1) + next(segmentSize + 1);
+      const data = Buffer.alloc(size, round);
+      a.sendmsg(data, 0, { to, ecn: round & 3, ...(count > 1 && { segmentSize }) });
+      if (size === 0) expected.push(data);
+      for (let at = 0; at < size; at += segmentSize) expected.push(data.subarray(at, at + segmentSize));
+    }
+    const batch = new PacketBatch({ capacity, packetSize: 1200 });
+    let at = 0;
+    while (b.recvmmsg(batch, MSG_DONTWAIT) > 0) {
+      for (let index = 0; index < batch.length; index++, at++) {
+        const wanted = expected[at] as Buffer;
+        if (!batch.at(index).equals(wanted)) throw new Error(`datagram ${at} is another`);
+        const { size, flags, from, ecn, segmentSize } = batch.info(index);
+        const round = wanted.length > 0 ? (wanted[0] as number) & 3 : ecn;
+        expect([size, flags, from.port, ecn, segmentSize]).toEqual([
+          wanted.length,
+          0,
+          a.address().port,
+          round,
+          undefined,
+        ]);
+      }
+    }
+    expect(at).toBe(expected.length);
+    const bytes = expected.reduce((sum, one) => sum + one.length, 0);
+    expect(b.stats().received).toMatchObject({ packets: expected.length, bytes, truncated: 0, dropped: 0 });
+  });
+});
+
 describe('raw', () => {
   it('shows what came in as one, and sends what it is told', () => {
     const [a, b] = [open({ offload: 'raw' }), open({ offload: 'raw' })];

@@ -15,6 +15,8 @@ constexpr uint32_t kMaxSegments = 64;
 /// where the kernel cuts.
 constexpr size_t kMaxRunBytes = 65535 - 8 - 40;
 constexpr size_t kIncomingBytes = 128 + kBatchTail;
+/// Datagrams of a message that may go where they belong at once.
+constexpr uint32_t kMaxInPlace = 64;
 
 /// Whether two datagrams go to one place, in one way.
 bool SameWay(const Batch& batch, uint32_t one, uint32_t other) {
@@ -41,18 +43,27 @@ SysResult DatagramOffloadIo::Refill() {
   SysResult behind = 0;  // a batch of one message has nothing behind it
   const SysResult result = inner_->ReceiveBatch(incoming_, MSG_DONTWAIT, &behind);
   if (result < 0) return result;
-  DatagramMeta meta = DatagramOf(incoming_.meta[0]);
-  segment_ = meta.segment_size;
+  const size_t length = incoming_.lengths[0];
+  Begin(DatagramOf(incoming_.meta[0]), length, SegmentOf(DatagramOf(incoming_.meta[0]), length));
+  done_ = false;  // also of an empty datagram, which is one
+  return 1;
+}
+
+size_t DatagramOffloadIo::SegmentOf(const DatagramMeta& meta, size_t length) {
+  if (meta.segment_size == 0 || meta.segment_size >= length) return length;
+  offload_stats_.received += 1;
+  last_segment_ = meta.segment_size;
+  return meta.segment_size;
+}
+
+void DatagramOffloadIo::Begin(DatagramMeta meta, size_t length, size_t segment) {
   meta.segment_size = 0;
   PutDatagram(meta, &incoming_.meta[0]);
-  // A message no longer than one datagram is one, an empty one too.
-  if (segment_ == 0 || segment_ >= incoming_.lengths[0])
-    segment_ = incoming_.lengths[0];
-  else
-    offload_stats_.received += 1;
+  incoming_.offsets[0] = 0;
+  incoming_.lengths[0] = static_cast<uint32_t>(length);
+  segment_ = segment;
   next_ = 0;
-  done_ = false;
-  return 1;
+  done_ = length == 0;
 }
 
 size_t DatagramOffloadIo::NextSize() const {
@@ -91,19 +102,83 @@ SysResult DatagramOffloadIo::Receive(const iovec* views, int count, int flags, P
 
 SysResult DatagramOffloadIo::ReceiveBatch(const Batch& batch, int flags, SysResult* behind) {
   if (!ReceiveRules::ForBatch(flags)) return -EINVAL;
-  return FillBatch(batch, behind, [&](uint8_t* slot, size_t room, uint32_t index) -> SysResult {
+  if (batch.packet_size == 0) {
+    return FillBatch(batch, behind, [&](uint8_t* slot, size_t room, uint32_t index) -> SysResult {
+      const SysResult refilled = Refill();
+      return refilled < 0 ? Count(&stats_.received, refilled) : Take(batch, index, slot, room);
+    });
+  }
+  uint32_t index = 0;
+  while (index < batch.capacity) {
+    if (done_) {
+      const SysResult placed = ReceiveInPlace(batch, index);
+      if (placed < 0) return EndOfBatch(index, Count(&stats_.received, placed), behind);
+      index += static_cast<uint32_t>(placed);
+      continue;
+    }
+    const size_t offset = batch.SlotOffset(index);
+    const auto size = static_cast<uint32_t>(Take(batch, index, batch.slab + offset, batch.packet_size));
+    batch.offsets[index] = static_cast<uint32_t>(offset);
+    batch.lengths[index] = std::min(size, batch.packet_size);
+    batch.sizes[index] = size;
+    index += 1;
+  }
+  return index;
+}
+
+SysResult DatagramOffloadIo::Take(const Batch& batch, uint32_t index, uint8_t* slot, size_t room) {
+  const size_t size = NextSize();
+  const size_t kept = std::min({size, room, batch.SlotLength()});
+  std::memcpy(slot, incoming_.slab + incoming_.offsets[0] + next_, kept);
+  if (kept < size) stats_.received.truncated += 1;
+  batch.flags[index] = kept < size ? MSG_TRUNC : 0;
+  batch.protocols[index] = incoming_.protocols[0];
+  batch.meta[index] = incoming_.meta[0];
+  Took();
+  return Count(&stats_.received, static_cast<SysResult>(size));
+}
+
+SysResult DatagramOffloadIo::ReceiveInPlace(const Batch& batch, uint32_t start) {
+  const size_t length = last_segment_;
+  if (length == 0 || length > batch.packet_size) {
     const SysResult refilled = Refill();
-    if (refilled < 0) return Count(&stats_.received, refilled);
-    const size_t size = NextSize();
-    const size_t kept = std::min({size, room, batch.SlotLength()});
-    std::memcpy(slot, incoming_.slab + incoming_.offsets[0] + next_, kept);
-    if (kept < size) stats_.received.truncated += 1;
-    batch.flags[index] = kept < size ? MSG_TRUNC : 0;
-    batch.protocols[index] = incoming_.protocols[0];
+    return refilled < 0 ? refilled : 0;
+  }
+  const uint32_t slots = std::min(kMaxInPlace, batch.capacity - start);
+  iovec views[kMaxInPlace + 1];
+  for (uint32_t i = 0; i < slots; ++i) views[i] = {batch.slab + batch.SlotOffset(start + i), length};
+  views[slots] = {incoming_.slab, kBatchTail};
+  PacketDetails details;
+  const SysResult received = inner_->Receive(views, static_cast<int>(slots) + 1, MSG_TRUNC, &details);
+  if (received < 0) return received;
+  const size_t in_slots = slots * length;
+  const size_t size = details.copied;
+  const size_t beyond = size > in_slots ? size - in_slots : 0;
+  const DatagramMeta meta = DatagramOf(details.meta);
+  const size_t segment = SegmentOf(meta, size);
+  incoming_.protocols[0] = details.protocol;
+  // One datagram is as good as one of several of that length, as long as it is not longer.
+  if (segment == size ? size > length : segment != length) {
+    std::memmove(incoming_.slab + in_slots, incoming_.slab, beyond);
+    CopyFromViews(views, static_cast<int>(slots), incoming_.slab, std::min(size, in_slots));
+    Begin(meta, size, segment);
+    return 0;
+  }
+  Begin(meta, beyond, segment);
+  const size_t placed = size - beyond;
+  uint32_t count = 0;
+  for (size_t at = 0; at < placed || count == 0; at += length, ++count) {
+    const uint32_t index = start + count;
+    const auto bytes = static_cast<uint32_t>(std::min(length, placed - at));
+    batch.offsets[index] = static_cast<uint32_t>(batch.SlotOffset(index));
+    batch.lengths[index] = bytes;
+    batch.sizes[index] = bytes;
+    batch.flags[index] = 0;
+    batch.protocols[index] = details.protocol;
     batch.meta[index] = incoming_.meta[0];
-    Took();
-    return Count(&stats_.received, static_cast<SysResult>(size));
-  });
+    Count(&stats_.received, bytes);
+  }
+  return count;
 }
 
 SysResult DatagramOffloadIo::Send(const iovec* views, int count, int flags, const PacketMeta* meta) {

@@ -33,6 +33,16 @@ class DatagramOffloadIo final : public PacketIo {
   /// Sees to it that there is a datagram to take: 1 when a message was read for it, 0 when one was there, or
   /// why there is none.
   SysResult Refill();
+  /// Bytes of each datagram but the last in a message of `length` bytes.
+  size_t SegmentOf(const DatagramMeta& meta, size_t length);
+  /// There are `length` bytes in incoming_, of which datagrams are taken.
+  void Begin(DatagramMeta meta, size_t length, size_t segment);
+  /// The next datagram as packet `index` of a batch: its true length.
+  SysResult Take(const Batch& batch, uint32_t index, uint8_t* slot, size_t room);
+  /// Reads a message straight into the slots from `start` on, as if its datagrams were as long as those of
+  /// the last one; that saves a copy, a third of what a datagram costs. Returns how many are there; 0 where
+  /// they are to be taken out of incoming_.
+  SysResult ReceiveInPlace(const Batch& batch, uint32_t start);
   /// Bytes of the next datagram.
   [[nodiscard]] size_t NextSize() const;
   void Took();
@@ -49,7 +59,8 @@ class DatagramOffloadIo final : public PacketIo {
   Batch incoming_;                // one message
   bool done_ = true;
   size_t segment_ = 0;
-  size_t next_ = 0;  // where in the message the next datagram starts
+  size_t last_segment_ = 0;  // of the last message that had several
+  size_t next_ = 0;          // where in the message the next datagram starts
   /// Datagrams of that length and longer go out alone.
   size_t too_long_;
 };
