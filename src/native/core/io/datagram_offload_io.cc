@@ -40,11 +40,13 @@ DatagramOffloadIo::DatagramOffloadIo(std::unique_ptr<PacketIo> inner)
 
 SysResult DatagramOffloadIo::Refill() {
   if (!done_) return 0;
-  SysResult behind = 0;  // a batch of one message has nothing behind it
-  const SysResult result = inner_->ReceiveBatch(incoming_, MSG_DONTWAIT, &behind);
+  const iovec view{incoming_.slab, kBatchTail};
+  PacketDetails details;
+  const SysResult result = inner_->Receive(&view, 1, MSG_DONTWAIT | MSG_TRUNC, &details);
   if (result < 0) return result;
-  const size_t length = incoming_.lengths[0];
-  Begin(DatagramOf(incoming_.meta[0]), length, SegmentOf(DatagramOf(incoming_.meta[0]), length));
+  const DatagramMeta meta = DatagramOf(details.meta);
+  incoming_.protocols[0] = details.protocol;
+  Begin(meta, details.copied, SegmentOf(meta, details.copied));
   done_ = false;  // also of an empty datagram, which is one
   return 1;
 }
