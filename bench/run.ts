@@ -1,6 +1,7 @@
 /**
- * `npm run bench -- [--quick] [--only <text>] [--compare] [--save]`: each operation against its C loop, in a network namespace
- * of its own. --quick takes about two minutes; --only picks operations by name, 'memory', 'forward', 'small packets' or 'offload costs';
+ * `npm run bench -- [--quick] [--only <text>] [--compare] [--vpn] [--save]`: each operation against its C loop, in a network namespace
+ * of its own. --quick takes about two minutes; --only picks operations by name, 'memory', 'forward', 'small packets', 'offload costs' or 'udp';
+ * --vpn measures TCP through the VPN of examples/, and OpenVPN where it is installed, and nothing else unless --only says so;
  * --compare installs the npm package `cap` in a temporary folder, and measures against it too; --save also writes the charts of docs/.
  */
 import { spawnSync } from 'node:child_process';
@@ -18,6 +19,8 @@ import { memory } from './memory';
 import { offloadCosts } from './offload-costs';
 import { operations } from './operations';
 import { smallPackets } from './small-packets';
+import { udp, udpTable } from './udp';
+import { vpn, vpnTable } from './vpn';
 
 const ROOT = join(__dirname, '..', '..');
 const INSIDE = 'TUNSOCK_BENCH_INSIDE';
@@ -44,10 +47,11 @@ async function main(): Promise<void> {
       quick: { type: 'boolean', default: false },
       only: { type: 'string' },
       compare: { type: 'boolean', default: false },
+      vpn: { type: 'boolean', default: false },
       save: { type: 'boolean', default: false },
     },
   });
-  const wanted = (name: string) => values.only === undefined || name.includes(values.only);
+  const wanted = (name: string) => (values.only === undefined ? !values.vpn : name.includes(values.only));
   const report = newReport(values.quick);
   const started = performance.now();
   const progress = (text: string) =>
@@ -74,7 +78,13 @@ async function main(): Promise<void> {
   if (wanted('small packets')) report.smallPackets = await smallPackets(values.quick);
   if (wanted('offload costs')) report.offloadCosts = offloadCosts();
 
-  console.log(`\n${report.machine}\n\n${table(report)}`);
+  if (wanted('udp')) report.udp = await udp(values.quick);
+  if (values.vpn) report.vpn = await vpn(values.quick, progress);
+
+  console.log(`\n${report.machine}\n`);
+  if (report.udp !== undefined) console.log(`${udpTable(report.udp)}\n`);
+  if (report.vpn !== undefined) console.log(vpnTable(report.vpn));
+  if (!values.vpn || values.only !== undefined) console.log(table(report));
   if (values.quick)
     console.log(`\n--quick: ${QUICK_ROUNDS} rounds of each, ${QUICK_MEMORY_PACKETS} packets for memory`);
   const results = join(ROOT, 'bench', 'results');

@@ -35,7 +35,7 @@ export async function capture(name: string, count: number): Promise<{ seen: numb
       if (seen === count) resolve();
     });
   });
-  return { seen, dropped: socket.stats().received.dropped };
+  return { seen, dropped: socket.stats().received.dropped ?? 0 };
 }
 
 async function main(): Promise<void> {

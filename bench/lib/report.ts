@@ -4,6 +4,8 @@ import type { ForwardRow } from '../forward';
 import type { MemoryResult } from '../memory';
 import type { OffloadCosts } from '../offload-costs';
 import type { SmallPackets } from '../small-packets';
+import type { UdpRow } from '../udp';
+import type { VpnRow } from '../vpn';
 import { costsLine, forwardTable, smallPacketsLine } from './forward-report';
 import { markdownTable } from './markdown';
 import type { Row, Side } from './measure';
@@ -19,6 +21,8 @@ export interface Report {
   forward: ForwardRow[] | undefined;
   smallPackets: SmallPackets[] | undefined;
   offloadCosts: OffloadCosts | undefined;
+  udp: UdpRow[] | undefined;
+  vpn: VpnRow[] | undefined;
 }
 
 /** Starts a report of this machine and this commit. */
@@ -34,6 +38,8 @@ export function newReport(quick: boolean): Report {
     forward: undefined,
     smallPackets: undefined,
     offloadCosts: undefined,
+    udp: undefined,
+    vpn: undefined,
   };
 }
 

@@ -39,6 +39,7 @@ export type {
 export type { Route, RouteHop, RouteType } from './host/route';
 export { Rule, type RuleOptions, type RuleType } from './host/rule';
 export type { BpfInstruction } from './packet/bpf';
+export { decodeOffload, encodeOffload } from './packet/offload';
 export { PacketBatch, type PacketBatchOptions } from './packet/packet-batch';
 export type { PacketWithInfo } from './socket/flow/packet-stream';
 export type { SendCallback } from './socket/flow/send-queue';
@@ -52,12 +53,19 @@ export type { OffloadFallback } from './socket/offload-state';
 export type { FanoutOptions, PacketSocketOptions } from './socket/options/packet-socket-options';
 export type { SocketOptions } from './socket/options/socket-options';
 export type { TunOptions } from './socket/options/tun-socket-options';
+export type { UdpSocketOptions } from './socket/options/udp-socket-options';
 export { PacketSocket } from './socket/packet-socket';
 export { socketFromFd } from './socket/socket-from-fd';
 export { TunSocket } from './socket/tun-socket';
+export { UdpSocket } from './socket/udp-socket';
 export * as constants from './support/constants';
 export type { SystemError } from './support/errors';
 export type {
+  DatagramAddress,
+  DatagramDestination,
+  DatagramDetails,
+  DatagramInfo,
+  DatagramSendOptions,
   DirectionStats,
   LinkLayerInfo,
   MessageInfo,

@@ -79,6 +79,8 @@ export interface SocketHandle {
   setFilter(program: Uint32Array): number;
   /** `type` is PACKET_MR_*. */
   changeMembership(add: boolean, type: number, address: Uint8Array): number;
+  /** A request that takes or gives an address, by name (core/device): it is in `meta`, a PacketMeta. */
+  address(request: string, meta: Uint8Array): number;
   /**
    * Says what the device may hand over unfinished (TUN_F_*), with virtio headers where that is anything; `split` cuts and merges superpackets.
    * Returns what is in force. Before the first packet.
@@ -151,6 +153,9 @@ interface DeviceBinding {
   /** 0 where the loop could watch it, which changes nothing about it, or a negative errno: EEXIST where something does so already. */
   probeFd(fd: number): number;
   closeFd(fd: number): number;
+  /** A UDP socket that is not bound. */
+  openUdp(six: boolean): SocketHandle | Failure;
+  adoptUdp(fd: number): SocketHandle | Failure;
 }
 
 interface ChecksumBinding {

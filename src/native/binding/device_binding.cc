@@ -11,6 +11,7 @@
 #include "binding/socket_handle.h"
 #include "core/device/packet_device.h"
 #include "core/device/tun_device.h"
+#include "core/device/udp_device.h"
 
 namespace tunsock {
 namespace {
@@ -88,6 +89,22 @@ Napi::Value CloseFd(const Napi::CallbackInfo& info) {
   return ResultValue(info.Env(), CallOnce([&] { return ::close(IntArg(info, 0)); }));
 }
 
+/// openUdp(six): a SocketHandle that is not bound, or { error, syscall }.
+Napi::Value OpenUdp(const Napi::CallbackInfo& info) {
+  UdpDevice device;
+  const Failure failure = UdpDevice::Open(info[0].ToBoolean(), &device);
+  if (failure.error != 0) return FailureValue(info.Env(), failure);
+  return HandleOf(info.Env(), std::move(device));
+}
+
+/// adoptUdp(fd): as adoptTun, for a UDP socket.
+Napi::Value AdoptUdp(const Napi::CallbackInfo& info) {
+  UdpDevice device;
+  const Failure failure = UdpDevice::Adopt(IntArg(info, 0), &device);
+  if (failure.error != 0) return FailureValue(info.Env(), failure);
+  return AdoptedHandleOf(info.Env(), std::move(device));
+}
+
 }  // namespace
 
 void RegisterDeviceBinding(Napi::Env env, Napi::Object exports) {
@@ -100,6 +117,8 @@ void RegisterDeviceBinding(Napi::Env env, Napi::Object exports) {
   exports.Set("adoptPacket", Napi::Function::New<AdoptPacket>(env, "adoptPacket"));
   exports.Set("probeFd", Napi::Function::New<ProbeFd>(env, "probeFd"));
   exports.Set("closeFd", Napi::Function::New<CloseFd>(env, "closeFd"));
+  exports.Set("openUdp", Napi::Function::New<OpenUdp>(env, "openUdp"));
+  exports.Set("adoptUdp", Napi::Function::New<AdoptUdp>(env, "adoptUdp"));
 }
 
 }  // namespace tunsock

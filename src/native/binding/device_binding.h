@@ -4,7 +4,7 @@
 
 namespace tunsock {
 
-/// openTun, adoptTun, openPacket, adoptPacket: what makes SocketHandles of devices.
+/// openTun, adoptTun, openPacket, adoptPacket, openUdp, adoptUdp: what makes SocketHandles of devices.
 void RegisterDeviceBinding(Napi::Env env, Napi::Object exports);
 
 }  // namespace tunsock

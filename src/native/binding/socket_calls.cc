@@ -14,6 +14,7 @@ constexpr size_t kMaxArguments = 8;
 /// What of a batch's metadata means anything when it is sent (META_* in src/ts/packet/packet-meta.ts).
 constexpr uint32_t kMetaOffload = 2;
 constexpr uint32_t kMetaDestination = 4;
+constexpr uint32_t kMetaDatagram = 8;
 
 }  // namespace
 
@@ -127,8 +128,9 @@ SysResult SocketCalls::SendBatch(HeldIo* io, const Arguments& arguments) {
   uint32_t end = 0;
   if (!arguments.Range(&batch, &start, &end)) return -EINVAL;
   const uint32_t kinds = arguments.Uint(7);
-  batch.has_headers = (kinds & kMetaOffload) != 0;
-  batch.has_destinations = (kinds & kMetaDestination) != 0;
+  batch.has_datagrams = (kinds & kMetaDatagram) != 0;
+  batch.has_headers = !batch.has_datagrams && (kinds & kMetaOffload) != 0;
+  batch.has_destinations = !batch.has_datagrams && (kinds & kMetaDestination) != 0;
   const int flags = arguments.Int(5);
   return AttemptWhenReady(io, POLLOUT, flags, arguments.Int(6),
                           [&] { return io->SendBatch(batch, start, end, flags); });

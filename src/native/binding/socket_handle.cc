@@ -1,5 +1,6 @@
 #include "binding/socket_handle.h"
 
+#include <cstring>
 #include <utility>
 
 #include "binding/args.h"
@@ -23,6 +24,7 @@ Napi::Function SocketHandle::Define(Napi::Env env) {
                          InstanceMethod<&SocketHandle::Control>("control"),
                          InstanceMethod<&SocketHandle::SetFilter>("setFilter"),
                          InstanceMethod<&SocketHandle::ChangeMembership>("changeMembership"),
+                         InstanceMethod<&SocketHandle::Address>("address"),
                          InstanceMethod<&SocketHandle::OpenPath>("openPath"),
                          InstanceMethod<&SocketHandle::SetMtu>("setMtu"),
                          InstanceMethod<&SocketHandle::VirtioHeader>("virtioHeader"),
@@ -159,6 +161,18 @@ Napi::Value SocketHandle::ChangeMembership(const Napi::CallbackInfo& info) {
   return ResultValue(info.Env(),
                      device_->ChangeMembership(info[0].ToBoolean(), static_cast<uint16_t>(UintArg(info, 1)),
                                                group.address, group.length));
+}
+
+/// address(request, meta): `meta` is a PacketMeta that has, or gets, the address.
+Napi::Value SocketHandle::Address(const Napi::CallbackInfo& info) {
+  if (closed()) return ResultValue(info.Env(), -EBADF);
+  void* bytes = FixedArray(info.Env(), info[1], napi_uint8_array, sizeof(PacketMeta));
+  if (bytes == nullptr) return ResultValue(info.Env(), -EINVAL);
+  PacketMeta meta;
+  std::memcpy(&meta, bytes, sizeof meta);
+  const SysResult result = device_->Address(StringArg(info, 0), &meta);
+  std::memcpy(bytes, &meta, sizeof meta);
+  return ResultValue(info.Env(), result);
 }
 
 /// openPath(offload, split, shared): sets the device up and makes its data path anew, before the first packet

@@ -39,6 +39,7 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   Napi::Value SetFilter(const Napi::CallbackInfo& info);
   Napi::Value ChangeMembership(const Napi::CallbackInfo& info);
   Napi::Value Control(const Napi::CallbackInfo& info);
+  Napi::Value Address(const Napi::CallbackInfo& info);
   Napi::Value OpenPath(const Napi::CallbackInfo& info);
   Napi::Value SetMtu(const Napi::CallbackInfo& info);
   Napi::Value VirtioHeader(const Napi::CallbackInfo& info);

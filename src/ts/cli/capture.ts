@@ -193,7 +193,8 @@ class Capture {
       this.#describe(hasEthernet(mac) ? LINKTYPE_ETHERNET : LINKTYPE_RAW);
     }
     const now = BigInt(Date.now()) * 1_000_000n;
-    this.#write(statisticsBlock(now, received.packets + received.dropped, received.dropped));
+    const dropped = received.dropped ?? 0;
+    this.#write(statisticsBlock(now, received.packets + dropped, dropped));
     await new Promise<void>((resolve, reject) => {
       this.#file.once('error', reject);
       if (this.#file === process.stdout) this.#file.write('', () => resolve());
@@ -204,7 +205,7 @@ class Capture {
       file: this.#path,
       packets: this.#packets,
       bytes: this.#bytes,
-      dropped: received.dropped,
+      dropped,
       errors: received.errors,
     };
   }

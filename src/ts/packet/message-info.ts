@@ -1,18 +1,19 @@
 import { TP_STATUS_VLAN_TPID_VALID, TP_STATUS_VLAN_VALID } from '../support/constants';
 import type { LinkLayerInfo, MessageInfo, PacketType, VlanTag } from '../support/types';
-import { decodeOffload } from './offload';
+import { datagramInfo } from './datagram-meta';
+import { offloadAt } from './offload';
 import {
   ADDRESS,
   ADDRESS_LENGTH,
   HARDWARE_TYPE,
   INTERFACE,
   LITTLE_ENDIAN,
+  META_DATAGRAM,
   META_LINK,
   META_OFFLOAD,
-  NANOSECONDS,
   PACKET_TYPE,
-  SECONDS,
   STATUS,
+  timestampAt,
   VIRTIO_HEADER,
   VLAN_TCI,
   VLAN_TPID,
@@ -46,7 +47,8 @@ export function messageInfo(
   at: number,
 ): MessageInfo {
   if (kinds === 0) return { size, bytes, flags, protocol };
-  const offload = (kinds & META_OFFLOAD) !== 0 ? decodeOffload(meta, at + VIRTIO_HEADER) : undefined;
+  if ((kinds & META_DATAGRAM) !== 0) return datagramInfo(size, bytes, flags, protocol, meta, at);
+  const offload = (kinds & META_OFFLOAD) !== 0 ? offloadAt(meta, at + VIRTIO_HEADER) : undefined;
   if ((kinds & META_LINK) === 0) return { size, bytes, flags, protocol, offload };
   const status = meta.getUint32(at + STATUS, LITTLE_ENDIAN);
   const info: MessageInfo & LinkLayerInfo = {
@@ -75,15 +77,6 @@ function vlanTag(status: number, meta: DataView, at: number): VlanTag {
     dropEligible: (tag & 0x1000) !== 0,
     protocol: known ? meta.getUint16(at + VLAN_TPID, LITTLE_ENDIAN) : ETH_P_8021Q,
   };
-}
-
-function timestampAt(meta: DataView, at: number): bigint | undefined {
-  const nanoseconds = meta.getUint32(at + NANOSECONDS, LITTLE_ENDIAN);
-  // Two words: a bigint for nothing would cost more than all the rest.
-  const low = meta.getUint32(at + SECONDS, LITTLE_ENDIAN);
-  const high = meta.getUint32(at + SECONDS + 4, LITTLE_ENDIAN);
-  if (low === 0 && high === 0 && nanoseconds === 0) return undefined;
-  return meta.getBigUint64(at + SECONDS, LITTLE_ENDIAN) * 1_000_000_000n + BigInt(nanoseconds);
 }
 
 /** The texts of hardware addresses that were seen lately: making one costs as much as the rest of an info. */

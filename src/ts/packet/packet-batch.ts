@@ -4,7 +4,7 @@ import { integer, knownOptions, optionsObject } from '../support/options';
 import type { MessageInfo, PacketData, PacketSendOptions } from '../support/types';
 import { messageInfo } from './message-info';
 import { packetViews } from './packet-data';
-import { META_BYTES, type SendMeta } from './packet-meta';
+import { META_BYTES, META_DATAGRAM, type SendMeta } from './packet-meta';
 import { sendMeta } from './send-meta';
 
 /** The layout that src/native/core/io/batch.h maps: metadata, columns of words, and from a multiple of 64 the slab. */
@@ -43,7 +43,7 @@ export class BatchStore {
   /** The slot's size as the addon knows it: 0 where packets lie one behind another. */
   readonly slot: number;
   readonly slabAt: number;
-  /** What of the metadata means anything: META_LINK, META_OFFLOAD, META_DESTINATION. */
+  /** What of the metadata means anything: META_LINK, META_OFFLOAD, META_DESTINATION; or META_DATAGRAM. */
   kinds = 0;
   #meta: DataView | undefined;
 
@@ -73,9 +73,10 @@ export class BatchStore {
   /** Says of packet `index` what its sender said; of `length` packets that are in. */
   setMeta(index: number, { bytes, kinds }: SendMeta, length: number): void {
     const all = new Uint8Array(this.memory, 0, length * META_BYTES);
-    // What nobody has said of the packets before is nothing.
-    if (this.kinds === 0) all.fill(0);
-    this.kinds |= kinds;
+    // What nobody has said of the packets before is nothing; nor can it be told in two layouts.
+    const other = (this.kinds & META_DATAGRAM) !== (kinds & META_DATAGRAM);
+    if (this.kinds === 0 || other) all.fill(0);
+    this.kinds = other ? kinds : this.kinds | kinds;
     all.set(bytes, index * META_BYTES);
   }
 

@@ -28,11 +28,23 @@ export const META_LINK = 1;
 export const META_OFFLOAD = 2;
 /** Where a packet that is to be sent goes. */
 export const META_DESTINATION = 4;
+/** The layout of datagram-meta.ts, and nothing of the others. */
+export const META_DATAGRAM = 8;
 
 /** What is said of one packet that is to be sent. */
 export interface SendMeta {
   /** META_BYTES of them. */
   bytes: Uint8Array;
-  /** META_OFFLOAD, META_DESTINATION. */
+  /** META_OFFLOAD, META_DESTINATION; or META_DATAGRAM. */
   kinds: number;
+}
+
+/** When the kernel got a packet: nanoseconds since 1970. */
+export function timestampAt(meta: DataView, at: number): bigint | undefined {
+  const nanoseconds = meta.getUint32(at + NANOSECONDS, LITTLE_ENDIAN);
+  // Two words: a bigint for nothing would cost more than all the rest.
+  const low = meta.getUint32(at + SECONDS, LITTLE_ENDIAN);
+  const high = meta.getUint32(at + SECONDS + 4, LITTLE_ENDIAN);
+  if (low === 0 && high === 0 && nanoseconds === 0) return undefined;
+  return meta.getBigUint64(at + SECONDS, LITTLE_ENDIAN) * 1_000_000_000n + BigInt(nanoseconds);
 }

@@ -1,7 +1,9 @@
+import { isIP } from 'node:net';
 import { invalidArgValue } from '../support/errors';
 import { integer, knownOptions, optionsObject, string } from '../support/options';
 import type { PacketDestination, PacketSendOptions } from '../support/types';
-import { encodeOffload } from './offload';
+import { DATAGRAM_OPTIONS, datagramMeta, isDatagramDestination } from './datagram-meta';
+import { offloadHeader } from './offload';
 import {
   ADDRESS,
   ADDRESS_LENGTH,
@@ -31,12 +33,20 @@ export interface HardwareDestination {
 export function sendMeta(options: PacketSendOptions | undefined): SendMeta | undefined {
   if (options === undefined) return undefined;
   const given = optionsObject('options', options);
-  knownOptions('options', given, ['offload', 'to', 'address', 'protocol', 'interface']);
+  knownOptions('options', given, ['offload', 'to', 'address', 'protocol', 'interface', ...DATAGRAM_OPTIONS]);
   const { offload, to, ...direct } = given;
+  if (isDatagramDestination(to) || DATAGRAM_OPTIONS.some((key) => given[key] !== undefined)) {
+    for (const key of ['offload', 'address', 'protocol']) {
+      if (given[key] !== undefined) {
+        throw invalidArgValue(`options.${key}`, 'left out for a datagram: it is of packets', given[key]);
+      }
+    }
+    return datagramMeta(to, given);
+  }
   let meta: SendMeta | undefined;
   if (offload !== undefined) {
     meta = { bytes: new Uint8Array(META_BYTES), kinds: META_OFFLOAD };
-    meta.bytes.set(encodeOffload('options.offload', offload as object), VIRTIO_HEADER);
+    meta.bytes.set(offloadHeader('options.offload', offload as object), VIRTIO_HEADER);
   }
   if (to !== undefined || Object.values(direct).some((value) => value !== undefined)) {
     meta ??= { bytes: new Uint8Array(META_BYTES), kinds: 0 };
@@ -76,6 +86,9 @@ export function hardwareDestination(name: string, value: unknown): HardwareDesti
 /** The bytes of a hardware address. */
 export function hardwareAddress(name: string, value: unknown): Uint8Array {
   const text = string(name, value);
+  if (isIP(text) !== 0) {
+    throw invalidArgValue(name, 'a hardware address; where a datagram goes has a port too', text);
+  }
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2})*$/i.test(text) || (text.length + 1) / 3 > MAX_ADDRESS_BYTES) {
     throw invalidArgValue(name, "a hardware address such as '02:00:00:00:00:01'", text);
   }

@@ -84,7 +84,7 @@ export interface MessageSocketSetup {
   /** Bytes that send() may queue. */
   sendQueueLimit: number;
   signal: AbortSignal | undefined;
-  /** META_LINK where packets come with what the link layer knows of them. */
+  /** META_LINK where packets come with what the link layer knows of them, META_DATAGRAM with what the network does. */
   metadata: number;
   offload: OffloadState;
   /** Why a packet can't be sent as `meta` says; throws. */
@@ -93,6 +93,11 @@ export interface MessageSocketSetup {
   hint?: (errno: number, syscall: string, flags: number | undefined) => string | undefined;
   /** The kernel counts what it drops for want of room in this socket's queue. */
   countsDrops?: boolean;
+  /**
+   * Where `errno` is what the network says of something that was sent: all such errors that there are, with whose they are. They don't end
+   * the socket, and are told only to who listens, since a remote host decides when they come.
+   */
+  networkErrors?: (errno: number, syscall: string) => Error[] | undefined;
   /** The interface's mtu bounds what packets are merged to. */
   followMtu?: boolean;
   /** The descriptor goes where the interface goes, and does not end when that moves to another namespace. */
@@ -601,7 +606,7 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
   }
 
   #sendFailed(error: Error): void {
-    if (LINK_DOWN_ERRORS.has((error as { errno?: number }).errno ?? 0)) return;
+    if (this.index !== 0 && LINK_DOWN_ERRORS.has((error as { errno?: number }).errno ?? 0)) return;
     process.nextTick(() => this.emit('error', error));
   }
 
@@ -689,8 +694,16 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
       if (stopped) this.#watch();
       return;
     }
+    const syscall = stopped ? 'poll' : 'recvmsg';
+    const told = this.#setup.networkErrors?.(errno, syscall);
+    if (told !== undefined) {
+      if (stopped) this.#watch();
+      for (const error of told)
+        if (!this.#closed && this.listenerCount('error') > 0) this.emit('error', error);
+      return;
+    }
     const passing = PASSING_ERRORS.has(errno) && ++this.#errorsInARow < MAX_ERRORS_IN_A_ROW;
-    const error = this.#ioError(errno, stopped ? 'poll' : 'recvmsg');
+    const error = this.#ioError(errno, syscall);
     if (!passing) {
       this.#end(error);
       return;

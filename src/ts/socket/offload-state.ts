@@ -69,7 +69,12 @@ export class OffloadState {
 
   /** That of a descriptor that something else opened. */
   static of(handle: SocketHandle): OffloadState {
-    return handle.virtioHeader() === 0 ? OffloadState.none : new OffloadState('raw', undefined);
+    return OffloadState.found(handle.virtioHeader() !== 0);
+  }
+
+  /** The same where it is known whether that has any. */
+  static found(on: boolean): OffloadState {
+    return on ? new OffloadState('raw', undefined) : OffloadState.none;
   }
 
   get features(): readonly OffloadFeature[] | undefined {

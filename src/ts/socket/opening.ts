@@ -98,6 +98,11 @@ export function noDestination(reason: string): Error {
   return invalidArgValue('options.to', `given only with type 'dgram': ${reason}`, 'a destination');
 }
 
+/** The error for `segmentSize` on a socket that sends datagrams one by one. */
+export function noSegments(): Error {
+  return invalidArgValue('options.segmentSize', "given only on a socket with offload 'raw'", 'a segmentSize');
+}
+
 /** The error for `offload` on a socket without virtio headers. */
 export function noOffload(): Error {
   return invalidArgValue(

@@ -4,6 +4,7 @@ import { native, type SocketHandle } from '../native';
 import { type BpfInstruction, bpfProgram, wholePackets } from '../packet/bpf';
 import {
   ADDRESS_LENGTH,
+  META_DATAGRAM,
   META_DESTINATION,
   META_LINK,
   META_OFFLOAD,
@@ -302,6 +303,8 @@ function setupOf(
 }
 
 function checkPacketMeta({ bytes, kinds }: SendMeta, datagram: boolean, offload: OffloadState): void {
+  if ((kinds & META_DATAGRAM) !== 0)
+    throw noDestination('and an address there is one of the link, without a port');
   const addressed = (kinds & META_DESTINATION) !== 0 && bytes[ADDRESS_LENGTH] !== 0;
   if (addressed && !datagram) throw noDestination('a frame has it in its header');
   if ((kinds & META_OFFLOAD) !== 0 && offload.mode === 'none') throw noOffload();

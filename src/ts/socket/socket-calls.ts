@@ -2,7 +2,7 @@ import type { SocketHandle } from '../native';
 import { messageInfo } from '../packet/message-info';
 import { checkBatch, filled, type PacketBatch, storeOf } from '../packet/packet-batch';
 import { MAX_VIEWS, packetViews } from '../packet/packet-data';
-import { META_OFFLOAD, type SendMeta } from '../packet/packet-meta';
+import { META_DATAGRAM, META_OFFLOAD, type SendMeta } from '../packet/packet-meta';
 import { MSG_DONTWAIT, MSG_ERRQUEUE } from '../support/constants';
 import { EAGAIN } from '../support/io-errors';
 import { flagBits, integer } from '../support/options';
@@ -209,5 +209,5 @@ function single(views: readonly Uint8Array[]): Uint8Array | readonly Uint8Array[
 
 /** What of the metadata comes with the packets of a socket. */
 export function receivedKinds(link: number, offload: OffloadState): number {
-  return link | (offload.mode === 'raw' ? META_OFFLOAD : 0);
+  return link | (offload.mode === 'raw' && (link & META_DATAGRAM) === 0 ? META_OFFLOAD : 0);
 }

@@ -1,7 +1,7 @@
 import { Link } from '../host/link';
 import { currentPlace, type Netns } from '../host/netns';
 import { native, type SocketHandle } from '../native';
-import { META_DESTINATION, type SendMeta } from '../packet/packet-meta';
+import { META_DATAGRAM, META_DESTINATION, type SendMeta } from '../packet/packet-meta';
 import { MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_TRUNC } from '../support/constants';
 import { check, invalidArgValue } from '../support/errors';
 import { EINVAL, unknownFlags } from '../support/io-errors';
@@ -203,7 +203,7 @@ function setupOf(
 }
 
 function checkTunMeta({ kinds }: SendMeta, offload: OffloadState): void {
-  if ((kinds & META_DESTINATION) !== 0)
+  if ((kinds & (META_DESTINATION | META_DATAGRAM)) !== 0)
     throw noDestination('a packet of a tun device has it in its own header');
   if (offload.mode === 'none') throw noOffload();
 }

@@ -38,6 +38,11 @@ const defaultHints = new Map<string, string>([
   ],
 ]);
 
+/** The name of a negative errno, such as `'EPERM'`. */
+export function errorName(errno: number): string {
+  return (overrides.get(errno) ?? getSystemErrorMap().get(errno))?.[0] ?? `E${-errno}`;
+}
+
 /** Makes the error for a native result, which is a negative errno. */
 export function systemError(errno: number, syscall: string, context: SystemErrorContext = {}): SystemError {
   const [code, text] = overrides.get(errno) ??

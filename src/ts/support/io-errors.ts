@@ -2,6 +2,7 @@ import * as constants from './constants';
 import { systemError } from './errors';
 
 /** Native results that sockets act on (errno(3), negative). */
+export const EPERM = -1;
 export const EIO = -5;
 export const ENXIO = -6;
 export const EAGAIN = -11;
@@ -9,7 +10,7 @@ export const ENOMEM = -12;
 export const EINVAL = -22;
 export const EBADFD = -77;
 export const EMSGSIZE = -90;
-const EOPNOTSUPP = -95;
+export const EOPNOTSUPP = -95;
 export const ENETDOWN = -100;
 export const ENOBUFS = -105;
 
@@ -32,9 +33,12 @@ const hints = new Map<number, string>([
   ],
 ]);
 
-/** The error of a packet operation on interface `name`; `hint` where it is another than for all sockets. */
+/** The error of a packet operation on interface `name`, '' for none; `hint` where it is another than for all sockets. */
 export function ioError(errno: number, syscall: string, name: string, hint?: string): Error {
-  return systemError(errno, syscall, { interface: name, hint: hint ?? hints.get(errno) });
+  return systemError(errno, syscall, {
+    interface: name === '' ? undefined : name,
+    hint: hint ?? hints.get(errno),
+  });
 }
 
 /** Says which of `flags` a call doesn't take; `undefined` where it takes all of them. */

@@ -48,6 +48,36 @@ export interface LinkLayerInfo {
   status: number;
 }
 
+/** Where a datagram comes from or goes to. */
+export interface DatagramAddress {
+  /** Numeric: `'192.0.2.1'`, `'2001:db8::1'`, `'fe80::1%2'` with the index of its interface. */
+  address: string;
+  /** 0 to 65535. */
+  port: number;
+  /** IPv4 that comes to an IPv6 socket is 'IPv4', too. */
+  family: 'IPv4' | 'IPv6';
+}
+
+/** What the network says of a datagram beside its bytes. */
+export interface DatagramDetails {
+  /** Who sent it. Of a message of the error queue (MSG_ERRQUEUE): whom the datagram was for that failed. */
+  from: DatagramAddress;
+  /** The address that it was sent to (IP_PKTINFO); of a message of the error queue, who told of the error. */
+  to: string | undefined;
+  /** The index of the interface that it came in on. */
+  interface: number;
+  /** Explicit congestion notification: 0 to 3; 3 is congestion experienced (RFC 3168). */
+  ecn: number;
+  /** The whole byte that ECN is in: DSCP and ECN (IP_TOS, IPV6_TCLASS). */
+  trafficClass: number;
+  /** With `offload: 'raw'`: this is several datagrams of that many bytes each, of which the last may be shorter; `undefined` for one. */
+  segmentSize: number | undefined;
+  /** When the kernel got it: nanoseconds since 1970; `undefined` without the option `timestamps`. */
+  timestamp: bigint | undefined;
+  /** Of a message of the error queue: the error's name, such as `'ECONNREFUSED'`. */
+  error: string | undefined;
+}
+
 /** How a socket deals with segmentation offload. */
 export type OffloadMode = 'none' | 'split' | 'raw';
 
@@ -96,7 +126,7 @@ export interface PacketOffload {
  * What is known of a received packet beside its bytes: of one shape for each class of socket. What the link layer knows
  * comes with packet sockets only; a tun device has no such layer.
  */
-export interface MessageInfo extends Partial<LinkLayerInfo> {
+export interface MessageInfo extends Partial<LinkLayerInfo>, Partial<DatagramDetails> {
   /** The packet's true length in bytes. With `packetInfo`, that header of 4 bytes counts. */
   size: number;
   /**
@@ -120,6 +150,9 @@ export type ReceivedMessage = MessageInfo;
 
 /** What is known of a packet that a packet socket received. */
 export type PacketInfo = MessageInfo & LinkLayerInfo;
+
+/** What is known of a received datagram. */
+export type DatagramInfo = MessageInfo & DatagramDetails;
 
 /** Counters of one direction. */
 export interface DirectionStats {
@@ -169,15 +202,37 @@ export interface PacketDestination {
   interface?: number | undefined;
 }
 
+/** Where a UDP socket sends a datagram. An `info.from` is one. */
+export interface DatagramDestination {
+  /** A numeric address; IPv6 only on an IPv6 socket. */
+  address: string;
+  /** 1 to 65535. */
+  port: number;
+  /** Not looked at: the address says it. */
+  family?: 'IPv4' | 'IPv6' | undefined;
+}
+
+/** What a UDP socket can be told of a datagram. */
+export interface DatagramSendOptions {
+  /** The source that it gets, with a destination: an address of this host, and the index of the interface that it leaves by. Default: as it is routed. */
+  from?: string | { address?: string | undefined; interface?: number | undefined } | undefined;
+  /** Explicit congestion notification: 0 to 3. */
+  ecn?: number | undefined;
+  /** The whole byte, DSCP and ECN: 0 to 255. Default: the socket's. */
+  trafficClass?: number | undefined;
+  /** With `offload: 'raw'`: the kernel cuts the data into datagrams of that many bytes, 128 at most (64 before Linux 6.9). */
+  segmentSize?: number | undefined;
+}
+
 /**
  * What send calls and push() can be told beside the packet. The destination of a 'dgram' socket's packet is `to`, or its fields stand here
  * themselves.
  */
-export interface PacketSendOptions extends Partial<PacketDestination> {
+export interface PacketSendOptions extends Partial<PacketDestination>, DatagramSendOptions {
   /** What is still to be done to the packet, on a socket with `offload`. What is left out is 0 or false. Default: nothing. */
   offload?: Partial<PacketOffload> | undefined;
-  /** Where the packet goes. Of packet sockets; with type 'raw' only `interface` of it. */
-  to?: Partial<PacketDestination> | undefined;
+  /** Where the packet goes. Of packet sockets, with type 'raw' only `interface` of it; and of UDP sockets. */
+  to?: Partial<PacketDestination> | DatagramDestination | undefined;
 }
 
 /** What stats() returns: counters since the socket was opened. */

@@ -3,6 +3,7 @@
 #include <new>
 #include <utility>
 
+#include "core/io/datagram_offload_io.h"
 #include "core/io/offload_io.h"
 
 namespace tunsock {
@@ -23,7 +24,8 @@ SysResult Split(const Device& device, const GroOptions& merge, std::unique_ptr<P
 
 SysResult OpenDataPath(Device* device, const DataPathOptions& options, std::unique_ptr<HeldIo>* path) {
   GroOptions merge;
-  if (options.split) {
+  const bool split_packets = options.split && !device->datagrams();
+  if (split_packets) {
     const SysResult framed = device->PacketFraming(&merge.framing);
     if (framed < 0) return framed;
   }
@@ -34,12 +36,15 @@ SysResult OpenDataPath(Device* device, const DataPathOptions& options, std::uniq
   }
   std::unique_ptr<PacketIo> io = device->MakeIo();
   if (io == nullptr) return -ENOMEM;
-  if (options.split) {
+  if (split_packets) {
     merge.tso4 = (granted & OffloadStats::kTso4) != 0;
     merge.tso6 = (granted & OffloadStats::kTso6) != 0;
     merge.uso = (granted & OffloadStats::kUso) != 0;
     const SysResult split = Split(*device, merge, &io);
     if (split < 0) return split;
+  } else if (options.split && granted != 0) {
+    io.reset(new (std::nothrow) DatagramOffloadIo(std::move(io)));
+    if (io == nullptr) return -ENOMEM;
   }
   std::unique_ptr<HeldIo> held(new (std::nothrow) HeldIo(std::move(io)));
   if (held == nullptr) return -ENOMEM;

@@ -30,6 +30,10 @@ class Device {
   /// for one that gets a value that value; -ENOENT for a name that is none.
   virtual SysResult Control(const std::string& request, int value) = 0;
 
+  /// Makes a request that takes or gives an address, by its name ("getsockname"). Returns 0; -ENOENT for a
+  /// name that is none.
+  virtual SysResult Address(const std::string& /*request*/, PacketMeta* /*meta*/) { return -ENOENT; }
+
   /// The interface's name, which another program can change; a negative errno when the interface is gone.
   virtual SysResult Name(std::string* name) const = 0;
 
@@ -43,6 +47,9 @@ class Device {
 
   /// Bytes of virtio header before each packet of the descriptor; 0 for none.
   [[nodiscard]] virtual size_t virtio_header() const = 0;
+
+  /// Whether what it moves are datagrams of a UDP socket, and what is to be cut is several of one length.
+  [[nodiscard]] virtual bool datagrams() const { return false; }
 
   /// What packets start with; -EOPNOTSUPP for a link header that tunsock can't look behind.
   virtual SysResult PacketFraming(Framing* framing) const = 0;

@@ -314,7 +314,7 @@ SysResult PacketDevice::Interface(unsigned long what, ifreq* request) const {
 }
 
 std::unique_ptr<PacketIo> PacketDevice::MakeIo() const {
-  return std::unique_ptr<PacketIo>(new (std::nothrow) SocketIo(fd(), framing_));
+  return std::unique_ptr<PacketIo>(new (std::nothrow) PacketSocketIo(fd(), framing_));
 }
 
 SysResult PacketDevice::MaxIpPacket() const {

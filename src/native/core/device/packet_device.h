@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/device/device.h"
-#include "core/io/socket_io.h"
+#include "core/io/packet_socket_io.h"
 #include "core/sys/failure.h"
 #include "core/sys/unique_fd.h"
 

@@ -38,6 +38,43 @@ struct PacketMeta {
 };
 static_assert(sizeof(PacketMeta) == 64, "packet-meta.ts knows this layout");
 
+/// The same bytes as they are for a datagram of a UDP socket. Addresses of IPv4 take the first 4 bytes.
+/// Families are 4, 6, or 0 for no address. Ports and lengths are in host order.
+struct DatagramMeta {
+  /// Whom it came from; with `has_destination`, where it goes.
+  uint8_t address[16];
+  uint32_t scope;  // the interface of a link-local address
+  uint16_t port;
+  uint8_t family;
+  uint8_t traffic_class;
+  /// Whom it was sent to; of one that is to be sent, the source that it gets; of an error, who told of it.
+  uint8_t local_address[16];
+  uint32_t interface_index;
+  uint8_t local_family;
+  /// Of one that is to be sent: `traffic_class` is given.
+  uint8_t has_traffic_class;
+  /// UDP_GRO, UDP_SEGMENT: this is several datagrams of that length, the last one of at most that; 0: one.
+  uint16_t segment_size;
+  uint64_t timestamp_seconds;
+  uint32_t timestamp_nanoseconds;
+  uint16_t has_destination;
+  /// Of a message of the error queue: the errno.
+  uint16_t error;
+};
+static_assert(sizeof(DatagramMeta) == sizeof(PacketMeta), "one is read as the other");
+static_assert(offsetof(DatagramMeta, timestamp_seconds) == offsetof(PacketMeta, timestamp_seconds) &&
+              offsetof(DatagramMeta, has_destination) == offsetof(PacketMeta, has_destination));
+
+inline DatagramMeta DatagramOf(const PacketMeta& meta) {
+  DatagramMeta datagram;
+  std::memcpy(&datagram, &meta, sizeof datagram);
+  return datagram;
+}
+
+inline void PutDatagram(const DatagramMeta& datagram, PacketMeta* meta) {
+  std::memcpy(meta, &datagram, sizeof datagram);
+}
+
 /// Whether the header says more than that the packet is whole: it is cut, or lacks its checksum. (flags but
 /// for VIRTIO_NET_HDR_F_DATA_VALID, gso_type.)
 inline bool NeedsOffload(const PacketMeta& meta) {
@@ -85,6 +122,8 @@ struct Batch {
   bool has_headers = false;
   /// For sending: whether `has_destination` means anything. Otherwise all go where the socket's packets go.
   bool has_destinations = false;
+  /// For sending: whether the metadata are those of datagrams.
+  bool has_datagrams = false;
 
   static constexpr size_t kColumns = 5;
   static constexpr size_t kBytesForEach = kColumns * sizeof(uint32_t) + sizeof(PacketMeta);

@@ -71,7 +71,7 @@ void ReadSocketMessage(const cmsghdr* item, PacketMeta* meta) {
 
 }  // namespace
 
-void ReadMeta(msghdr* header, PacketMeta* meta, uint32_t* protocol) {
+void ReadPacketMeta(msghdr* header, PacketMeta* meta, uint32_t* protocol) {
   // From the interface on, PacketMeta is as sockaddr_ll is.
   constexpr size_t kFrom = offsetof(sockaddr_ll, sll_ifindex);
   constexpr size_t kName = offsetof(PacketMeta, interface_index);

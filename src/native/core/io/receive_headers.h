@@ -1,15 +1,39 @@
 #pragma once
 
 #include <linux/if_packet.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <cstddef>
 #include <cstdint>
 
-#include "core/io/packet_messages.h"
-
 namespace tunsock {
+
+/// Room for the address of one packet.
+union SocketAddress {
+  sockaddr any;
+  sockaddr_ll link;
+  sockaddr_in v4;
+  sockaddr_in6 v6;
+};
+
+/// Room for all control data that the kernel may send with one packet: whoever opened the descriptor, or
+/// shares it, may have asked for more than we have, and what comes first would push ours out. Times in each
+/// form, their hardware's, drops, mark, priority and Wi-Fi; of a packet socket tpacket_auxdata; of a datagram
+/// its destination in both forms, traffic class, segment size, and an error with its sender.
+struct alignas(cmsghdr) ControlRoom {
+  uint8_t bytes[512];
+};
+
+/// What a message that is sent has beside the packet: a datagram's control data are its source address, its
+/// traffic class and its segment size.
+struct SendRoom {
+  SocketAddress address;
+  struct alignas(cmsghdr) {
+    uint8_t bytes[CMSG_SPACE(sizeof(in6_pktinfo)) + 2 * CMSG_SPACE(sizeof(int))];
+  } control;
+};
 
 /// The headers of a recvmmsg(2). They are laid out once: before each call only what the kernel has
 /// overwritten is put back, and where the packets go. That is 1 % of what a packet costs.
@@ -46,7 +70,7 @@ class ReceiveHeaders {
  private:
   mmsghdr headers_[kPackets] = {};
   iovec views_[kPackets][2];
-  sockaddr_ll senders_[kPackets];
+  SocketAddress senders_[kPackets];
   ControlRoom rooms_[kPackets];
 };
 

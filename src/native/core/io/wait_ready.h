@@ -20,9 +20,10 @@ SysResult AttemptWhenReady(PacketIo* io, short wanted, int flags, int timeout_ms
     (void)io->Acknowledge(wanted);
   }
   const SysResult again = attempt();
-  // poll(2) shows errors too, unasked: one that stays would make this wait no time at all.
-  const SysResult error = again == -EAGAIN ? io->PendingError() : 0;
-  return error < 0 ? error : again;
+  if (again != -EAGAIN) return again;
+  // What is no packet may have ended the wait, and would end the next one: it is taken out of the way.
+  const SysResult error = io->PendingError();
+  return error < 0 && (wanted & POLLIN) != 0 ? error : again;
 }
 
 }  // namespace tunsock

@@ -40,7 +40,7 @@ async function run(args: Arguments): Promise<number> {
   const interval = (): Interval => {
     const now = performance.now();
     const counters = link.counters();
-    const missed = socket.stats().received.dropped;
+    const missed = socket.stats().received.dropped ?? 0;
     const result: Interval = {
       interface: name,
       seconds: (now - since) / 1000,

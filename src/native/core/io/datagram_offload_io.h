@@ -1,0 +1,68 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/io/packet_io.h"
+
+namespace tunsock {
+
+/// Single datagrams over a UDP socket whose messages may be several of one length: they are cut on receive,
+/// and runs of them to one destination are sent together (UDP_GRO, UDP_SEGMENT). Nothing overtakes anything.
+///
+/// Where the kernel or the path refuses a run whose datagrams it takes one by one, none of that length is
+/// made any more, or none at all (refused()).
+class DatagramOffloadIo final : public PacketIo {
+ public:
+  explicit DatagramOffloadIo(std::unique_ptr<PacketIo> inner);
+
+  SysResult Receive(const iovec* views, int count, int flags, PacketDetails* details) override;
+  SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) override;
+  SysResult ReceiveBatch(const Batch& batch, int flags, SysResult* behind) override;
+  SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) override;
+  [[nodiscard]] ReceiveRules rules() const override { return inner_->rules(); }
+  [[nodiscard]] PollTarget Target(short wanted) const override { return inner_->Target(wanted); }
+  bool Arm(short wanted) override { return PacketIo::Arm(wanted) || inner_->Arm(wanted); }
+  short Acknowledge(short ready) override { return inner_->Acknowledge(ready); }
+  SysResult PendingError() override { return inner_->PendingError(); }
+  [[nodiscard]] size_t Held() const override;
+  [[nodiscard]] const IoStats& stats() override;
+  [[nodiscard]] const OffloadStats* offload_stats() const override { return &offload_stats_; }
+
+ private:
+  /// Sees to it that there is a datagram to take: 1 when a message was read for it, 0 when one was there, or
+  /// why there is none.
+  SysResult Refill();
+  /// Bytes of each datagram but the last in a message of `length` bytes.
+  size_t SegmentOf(const DatagramMeta& meta, size_t length);
+  /// There are `length` bytes in incoming_, of which datagrams are taken.
+  void Begin(DatagramMeta meta, size_t length, size_t segment);
+  /// The next datagram as packet `index` of a batch: its true length.
+  SysResult Take(const Batch& batch, uint32_t index, uint8_t* slot, size_t room);
+  /// Reads a message straight into the slots from `start` on, as if its datagrams were as long as those of
+  /// the last one; that saves a copy, a third of what a datagram costs. Returns how many are there; 0 where
+  /// they are to be taken out of incoming_.
+  SysResult ReceiveInPlace(const Batch& batch, uint32_t start);
+  /// Bytes of the next datagram.
+  [[nodiscard]] size_t NextSize() const;
+  void Took();
+  /// Where the datagrams end that can go out together with the one at `start`.
+  [[nodiscard]] uint32_t RunEnd(const Batch& batch, uint32_t start, uint32_t end) const;
+  /// Where the next run of two or more starts.
+  [[nodiscard]] uint32_t SinglesEnd(const Batch& batch, uint32_t start, uint32_t end) const;
+  SysResult SendSingles(const Batch& batch, uint32_t start, uint32_t end, int flags);
+  SysResult SendRun(const Batch& batch, uint32_t start, uint32_t end, int flags);
+
+  std::unique_ptr<PacketIo> inner_;
+  OffloadStats offload_stats_;
+  std::vector<uint64_t> memory_;  // of incoming_; words, so that the metadata is aligned
+  Batch incoming_;                // one message
+  bool done_ = true;
+  size_t segment_ = 0;
+  size_t last_segment_ = 0;  // of the last message that had several
+  size_t next_ = 0;          // where in the message the next datagram starts
+  /// Datagrams of that length and longer go out alone.
+  size_t too_long_;
+};
+
+}  // namespace tunsock
