@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { join } from 'node:path';
 import { type Command, CommandError, helpText, readArguments, table, UsageError } from './command';
 import { endWithOutput, Terminal } from './terminal';
 
@@ -20,7 +21,7 @@ const STATUS_USAGE = 2;
 async function main([name, ...args]: string[]): Promise<number> {
   const columns = new Terminal(process.stdout).columns;
   if (name === '--version' || name === '-V') {
-    process.stdout.write(`${require('../../package.json').version}\n`);
+    process.stdout.write(`${require(join(__dirname, '..', '..', 'package.json')).version}\n`);
     return 0;
   }
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {

@@ -93,6 +93,8 @@ export interface MessageSocketSetup {
   hint?: (errno: number, syscall: string, flags: number | undefined) => string | undefined;
   /** The kernel counts what it drops for want of room in this socket's queue. */
   countsDrops?: boolean;
+  /** It also counts what has come to this socket, dropped or not. */
+  countsArrivals?: boolean;
   /**
    * Where `errno` is what the network says of something that was sent: all such errors that there are, with whose they are. They don't end
    * the socket, and are told only to who listens, since a remote host decides when they come.
@@ -210,6 +212,7 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
       kinds,
       offload: setup.offload,
       countsDrops: setup.countsDrops ?? false,
+      countsArrivals: setup.countsArrivals ?? false,
       socket: this,
       queue: this.#queue,
       watched: false,

@@ -299,6 +299,7 @@ function setupOf(
     hint: (errno, syscall, flags) => hint(errno, syscall, flags, datagram),
     followMtu: offload.mode === 'split',
     countsDrops: true,
+    countsArrivals: true,
   };
 }
 

@@ -27,6 +27,7 @@ export interface SocketCallsOwner {
   readonly offload: OffloadState;
   /** Whether the kernel counts what it drops for this socket. */
   readonly countsDrops: boolean;
+  readonly countsArrivals: boolean;
   assertOpen(): void;
   /** What a negative errno means to the user. */
   ioError(errno: number, syscall: string, flags?: number): Error;
@@ -166,7 +167,8 @@ export class SocketCalls {
       errors: counters[at + 4] as number,
     });
     const [dropped, arrived] = [counters[5] as number, counters[14] as number];
-    const kernel = this.#owner.countsDrops ? { dropped, arrived } : {};
+    const { countsDrops, countsArrivals } = this.#owner;
+    const kernel = { ...(countsDrops && { dropped }), ...(countsArrivals && { arrived }) };
     const stats: SocketStats = { received: { ...direction(0), ...kernel }, sent: direction(6) };
     if (offload.mode === 'split') {
       const [received, sent] = counters.subarray(12) as unknown as [number, number];

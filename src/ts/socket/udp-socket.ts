@@ -348,6 +348,7 @@ function setupOf(
     sendQueueLimit,
     signal,
     metadata: META_DATAGRAM,
+    countsDrops: true,
     offload,
     checkMeta: (meta) => checkUdpMeta(meta, offload),
     hint,
