@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "core/offload/virtio_net_hdr.h"
+#include "core/sys/socket_option.h"
 
 #ifndef PACKET_IGNORE_OUTGOING
 #define PACKET_IGNORE_OUTGOING 23
@@ -29,27 +30,14 @@
 namespace tunsock {
 namespace {
 
-template <typename Value>
-SysResult Set(int fd, int level, int option, const Value& value) {
-  return CallOnce([&] { return ::setsockopt(fd, level, option, &value, sizeof value); });
-}
-
-/// The value of an option that is an int, or a negative errno.
-SysResult Get(int fd, int level, int option) {
-  int value = 0;
-  socklen_t length = sizeof value;
-  const SysResult result = CallOnce([&] { return ::getsockopt(fd, level, option, &value, &length); });
-  return result < 0 ? result : value;
-}
-
 sock_fprog ProgramOf(const std::vector<sock_filter>& filter) {
   return {static_cast<unsigned short>(filter.size()), const_cast<sock_filter*>(filter.data())};
 }
 
 /// Without a program it removes the one that there may be.
 SysResult AttachFilter(int fd, const std::vector<sock_filter>& filter) {
-  if (!filter.empty()) return Set(fd, SOL_SOCKET, SO_ATTACH_FILTER, ProgramOf(filter));
-  const SysResult result = Set(fd, SOL_SOCKET, SO_DETACH_FILTER, 0);
+  if (!filter.empty()) return SetSocketOption(fd, SOL_SOCKET, SO_ATTACH_FILTER, ProgramOf(filter));
+  const SysResult result = SetSocketOption(fd, SOL_SOCKET, SO_DETACH_FILTER, 0);
   return result == -ENOENT ? 0 : result;
 }
 
@@ -80,8 +68,8 @@ void DrainQueue(int fd) {
 /// As large as asked for where the user may (CAP_NET_ADMIN), else up to the system's limit, as setsockopt(2)
 /// has it.
 SysResult SetBuffer(int fd, int forced_option, int option, int size) {
-  const SysResult result = Set(fd, SOL_SOCKET, forced_option, size);
-  return result == -EPERM ? Set(fd, SOL_SOCKET, option, size) : result;
+  const SysResult result = SetSocketOption(fd, SOL_SOCKET, forced_option, size);
+  return result == -EPERM ? SetSocketOption(fd, SOL_SOCKET, option, size) : result;
 }
 
 SysResult Bind(int fd, uint32_t index, uint16_t protocol) {
@@ -100,10 +88,10 @@ SysResult BoundTo(int fd, sockaddr_ll* address) {
 
 /// Bytes of virtio header before each packet; 0 for none.
 SysResult VirtioHeaderOf(int fd) {
-  const SysResult on = Get(fd, SOL_PACKET, PACKET_VNET_HDR);
+  const SysResult on = GetSocketOption(fd, SOL_PACKET, PACKET_VNET_HDR);
   if (on <= 0) return on;
   // Linux 6.4; before it there was one size.
-  const SysResult size = Get(fd, SOL_PACKET, PACKET_VNET_HDR_SZ);
+  const SysResult size = GetSocketOption(fd, SOL_PACKET, PACKET_VNET_HDR_SZ);
   return size > 0 ? size : static_cast<SysResult>(VirtioNetHdr::kSize);
 }
 
@@ -151,7 +139,7 @@ Failure PacketDevice::Configure(const PacketOptions& options) const {
   };
   for (const auto& entry : settings) {
     if (!entry.wanted) continue;
-    result = Set(fd(), entry.level, entry.option, entry.value);
+    result = SetSocketOption(fd(), entry.level, entry.option, entry.value);
     if (result < 0) return {result, entry.name};
   }
   if (options.receive_buffer != 0) {
@@ -166,12 +154,12 @@ Failure PacketDevice::Configure(const PacketOptions& options) const {
   result = Bind(fd(), options.interface_index, options.protocol);
   if (result < 0) return {result, "bind"};
   // Binding to an interface that is down leaves ENETDOWN for the first call. That is a state, not an event.
-  (void)Get(fd(), SOL_SOCKET, SO_ERROR);
+  (void)GetSocketOption(fd(), SOL_SOCKET, SO_ERROR);
   if (options.promiscuous) {
     packet_mreq membership{};
     membership.mr_ifindex = static_cast<int>(options.interface_index);
     membership.mr_type = PACKET_MR_PROMISC;
-    result = Set(fd(), SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership);
+    result = SetSocketOption(fd(), SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership);
     if (result < 0) return {result, "PACKET_ADD_MEMBERSHIP"};
   }
   if (options.fanout) {
@@ -189,13 +177,13 @@ Failure PacketDevice::Join(const FanoutGroup& group) const {
     uint32_t group_and_mode;
     uint32_t members;
   } arguments = {group.argument, group.members};
-  SysResult result = group.members == 0 ? Set(fd(), SOL_PACKET, PACKET_FANOUT, group.argument)
-                                        : Set(fd(), SOL_PACKET, PACKET_FANOUT, arguments);
+  SysResult result = group.members == 0 ? SetSocketOption(fd(), SOL_PACKET, PACKET_FANOUT, group.argument)
+                                        : SetSocketOption(fd(), SOL_PACKET, PACKET_FANOUT, arguments);
   if (result < 0) return {result, "PACKET_FANOUT"};
   if (group.program_fd >= 0) {
-    result = Set(fd(), SOL_PACKET, PACKET_FANOUT_DATA, group.program_fd);
+    result = SetSocketOption(fd(), SOL_PACKET, PACKET_FANOUT_DATA, group.program_fd);
   } else if (!group.program.empty()) {
-    result = Set(fd(), SOL_PACKET, PACKET_FANOUT_DATA, ProgramOf(group.program));
+    result = SetSocketOption(fd(), SOL_PACKET, PACKET_FANOUT_DATA, ProgramOf(group.program));
   }
   return {std::min<SysResult>(result, 0), "PACKET_FANOUT_DATA"};
 }
@@ -224,14 +212,14 @@ SysResult PacketDevice::ChangeMembership(bool add, uint16_t type, const uint8_t*
   membership.mr_type = type;
   membership.mr_alen = static_cast<unsigned short>(length);
   if (length != 0) std::memcpy(membership.mr_address, address, length);
-  return Set(fd(), SOL_PACKET, add ? PACKET_ADD_MEMBERSHIP : PACKET_DROP_MEMBERSHIP, membership);
+  return SetSocketOption(fd(), SOL_PACKET, add ? PACKET_ADD_MEMBERSHIP : PACKET_DROP_MEMBERSHIP, membership);
 }
 
 Failure PacketDevice::Adopt(int fd, PacketDevice* device) {
-  const SysResult domain = Get(fd, SOL_SOCKET, SO_DOMAIN);
+  const SysResult domain = GetSocketOption(fd, SOL_SOCKET, SO_DOMAIN);
   if (domain < 0) return {domain, "getsockopt"};
   if (domain != AF_PACKET) return {-ENOTSOCK, "getsockopt"};
-  const SysResult type = Get(fd, SOL_SOCKET, SO_TYPE);
+  const SysResult type = GetSocketOption(fd, SOL_SOCKET, SO_TYPE);
   if (type < 0) return {type, "getsockopt"};
   const SysResult header = VirtioHeaderOf(fd);
   if (header < 0) return {header, "getsockopt"};
@@ -243,10 +231,10 @@ Failure PacketDevice::Adopt(int fd, PacketDevice* device) {
   if (address.sll_ifindex < 0) return {-EBADFD, "getsockname"};
 
   PacketDevice adopted;
-  const SysResult auxdata = Get(fd, SOL_PACKET, PACKET_AUXDATA);
+  const SysResult auxdata = GetSocketOption(fd, SOL_PACKET, PACKET_AUXDATA);
   if (auxdata < 0) return {auxdata, "getsockopt"};
   if (auxdata == 0) {
-    const SysResult result = Set(fd, SOL_PACKET, PACKET_AUXDATA, 1);
+    const SysResult result = SetSocketOption(fd, SOL_PACKET, PACKET_AUXDATA, 1);
     if (result < 0) return {result, "PACKET_AUXDATA"};
     adopted.lacked_auxdata_ = true;
   }
@@ -261,7 +249,7 @@ Failure PacketDevice::Adopt(int fd, PacketDevice* device) {
 }
 
 int PacketDevice::GiveBack() {
-  if (lacked_auxdata_) (void)Set(fd(), SOL_PACKET, PACKET_AUXDATA, 0);
+  if (lacked_auxdata_) (void)SetSocketOption(fd(), SOL_PACKET, PACKET_AUXDATA, 0);
   return fd_.release();
 }
 
@@ -279,11 +267,11 @@ SysResult PacketDevice::Control(const std::string& request, int value) {
       {"PACKET_FANOUT", SOL_PACKET, PACKET_FANOUT},
   };
   for (const Option& option : kOptions) {
-    if (request == option.name) return Get(fd(), option.level, option.option);
+    if (request == option.name) return GetSocketOption(fd(), option.level, option.option);
   }
   if (request == "set SO_RCVBUF") return SetBuffer(fd(), SO_RCVBUFFORCE, SO_RCVBUF, value);
   if (request == "set SO_SNDBUF") return SetBuffer(fd(), SO_SNDBUFFORCE, SO_SNDBUF, value);
-  if (request == "set SO_PRIORITY") return Set(fd(), SOL_SOCKET, SO_PRIORITY, value);
+  if (request == "set SO_PRIORITY") return SetSocketOption(fd(), SOL_SOCKET, SO_PRIORITY, value);
   // All 32 bits of a mark may be set.
   if (request == "SO_MARK") {
     uint32_t mark = 0;
@@ -292,15 +280,15 @@ SysResult PacketDevice::Control(const std::string& request, int value) {
         CallOnce([&] { return ::getsockopt(fd(), SOL_SOCKET, SO_MARK, &mark, &length); });
     return result < 0 ? result : mark;
   }
-  if (request == "set SO_MARK") return Set(fd(), SOL_SOCKET, SO_MARK, value);
-  if (request == "set SO_LOCK_FILTER") return Set(fd(), SOL_SOCKET, SO_LOCK_FILTER, value);
+  if (request == "set SO_MARK") return SetSocketOption(fd(), SOL_SOCKET, SO_MARK, value);
+  if (request == "set SO_LOCK_FILTER") return SetSocketOption(fd(), SOL_SOCKET, SO_LOCK_FILTER, value);
   if (request == "sll_ifindex") return framing_.interface_index;
   return -ENOENT;
 }
 
 SysResult PacketDevice::SetOffload(uint32_t wanted, bool /*shared*/) {
   const int on = wanted != 0 ? 1 : 0;
-  const SysResult result = Set(fd(), SOL_PACKET, PACKET_VNET_HDR, on);
+  const SysResult result = SetSocketOption(fd(), SOL_PACKET, PACKET_VNET_HDR, on);
   if (result < 0) return result;
   framing_.virtio_header = on != 0 ? VirtioNetHdr::kSize : 0;
   return wanted;

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "core/io/packet_io.h"
+#include "core/sys/socket_option.h"
 
 #ifndef SO_BINDTOIFINDEX
 #define SO_BINDTOIFINDEX 62
@@ -27,18 +28,6 @@
 
 namespace tunsock {
 namespace {
-
-template <typename Value>
-SysResult Set(int fd, int level, int option, const Value& value) {
-  return CallOnce([&] { return ::setsockopt(fd, level, option, &value, sizeof value); });
-}
-
-SysResult Get(int fd, int level, int option) {
-  int value = 0;
-  socklen_t length = sizeof value;
-  const SysResult result = CallOnce([&] { return ::getsockopt(fd, level, option, &value, &length); });
-  return result < 0 ? result : value;
-}
 
 struct Option {
   const char* name;
@@ -88,7 +77,7 @@ Failure UdpDevice::Describe() const {
   };
   for (const Option& option : wanted) {
     if (option.level == SOL_IPV6 && !framing_.six) continue;
-    const SysResult result = Set(fd(), option.level, option.option, 1);
+    const SysResult result = SetSocketOption(fd(), option.level, option.option, 1);
     if (result < 0) return {result, option.name};
   }
   return {};
@@ -108,12 +97,12 @@ Failure UdpDevice::Open(bool six, UdpDevice* device) {
 }
 
 Failure UdpDevice::Adopt(int fd, UdpDevice* device) {
-  const SysResult domain = Get(fd, SOL_SOCKET, SO_DOMAIN);
+  const SysResult domain = GetSocketOption(fd, SOL_SOCKET, SO_DOMAIN);
   if (domain < 0) return {domain, "getsockopt"};
-  const SysResult protocol = Get(fd, SOL_SOCKET, SO_PROTOCOL);
+  const SysResult protocol = GetSocketOption(fd, SOL_SOCKET, SO_PROTOCOL);
   if ((domain != AF_INET && domain != AF_INET6) || protocol != IPPROTO_UDP) return {-ENOTSOCK, "getsockopt"};
   UdpDevice adopted;
-  adopted.framing_ = {domain == AF_INET6, Get(fd, SOL_UDP, UDP_GRO) > 0};
+  adopted.framing_ = {domain == AF_INET6, GetSocketOption(fd, SOL_UDP, UDP_GRO) > 0};
   adopted.fd_.reset(fd);
   Failure failure = adopted.Describe();
   SocketAddress peer;
@@ -138,7 +127,8 @@ SysResult UdpDevice::Control(const std::string& request, int value) {
   const char* name = request.c_str() + (set ? sizeof kSet - 1 : 0);
   for (const Option& option : kOptions) {
     if (std::strcmp(option.name, name) != 0) continue;
-    return set ? Set(fd(), option.level, option.option, value) : Get(fd(), option.level, option.option);
+    return set ? SetSocketOption(fd(), option.level, option.option, value)
+               : GetSocketOption(fd(), option.level, option.option);
   }
   return -ENOENT;
 }
@@ -168,8 +158,8 @@ SysResult UdpDevice::InterfaceIndex(const char* name) const {
 }
 
 SysResult UdpDevice::DescribeErrors() const {
-  const SysResult result = Set(fd(), SOL_IP, IP_RECVERR, 1);
-  return result < 0 || !framing_.six ? result : Set(fd(), SOL_IPV6, IPV6_RECVERR, 1);
+  const SysResult result = SetSocketOption(fd(), SOL_IP, IP_RECVERR, 1);
+  return result < 0 || !framing_.six ? result : SetSocketOption(fd(), SOL_IPV6, IPV6_RECVERR, 1);
 }
 
 SysResult UdpDevice::Bind(const DatagramMeta& meta) const {
@@ -190,7 +180,7 @@ SysResult UdpDevice::Membership(bool add, const DatagramMeta& meta) const {
     group_req request{};
     request.gr_interface = meta.interface_index;
     std::memcpy(&request.gr_group, &address, static_cast<size_t>(length));
-    return Set(fd(), level, add ? MCAST_JOIN_GROUP : MCAST_LEAVE_GROUP, request);
+    return SetSocketOption(fd(), level, add ? MCAST_JOIN_GROUP : MCAST_LEAVE_GROUP, request);
   }
   DatagramMeta source{};
   source.family = meta.local_family;
@@ -202,7 +192,7 @@ SysResult UdpDevice::Membership(bool add, const DatagramMeta& meta) const {
   request.gsr_interface = meta.interface_index;
   std::memcpy(&request.gsr_group, &address, static_cast<size_t>(length));
   std::memcpy(&request.gsr_source, &from, static_cast<size_t>(from_length));
-  return Set(fd(), level, add ? MCAST_JOIN_SOURCE_GROUP : MCAST_LEAVE_SOURCE_GROUP, request);
+  return SetSocketOption(fd(), level, add ? MCAST_JOIN_SOURCE_GROUP : MCAST_LEAVE_SOURCE_GROUP, request);
 }
 
 SysResult UdpDevice::Address(const std::string& request, PacketMeta* meta) {
@@ -219,8 +209,8 @@ SysResult UdpDevice::Address(const std::string& request, PacketMeta* meta) {
     return 0;
   }
   if (request == "disconnect") {
-    (void)Set(fd(), SOL_IP, IP_RECVERR, 0);
-    if (framing_.six) (void)Set(fd(), SOL_IPV6, IPV6_RECVERR, 0);
+    (void)SetSocketOption(fd(), SOL_IP, IP_RECVERR, 0);
+    if (framing_.six) (void)SetSocketOption(fd(), SOL_IPV6, IPV6_RECVERR, 0);
     address.any.sa_family = AF_UNSPEC;
     const SysResult result = CallOnce([&] { return ::connect(fd(), &address.any, sizeof address.v6); });
     // A port that the kernel chose is given up with the peer; one that was asked for is not: -EINVAL.
@@ -233,9 +223,9 @@ SysResult UdpDevice::Address(const std::string& request, PacketMeta* meta) {
   if (request == "multicast interface") {
     ip_mreqn interface {};
     interface.imr_ifindex = static_cast<int>(datagram.interface_index);
-    const SysResult result = Set(fd(), SOL_IP, IP_MULTICAST_IF, interface);
+    const SysResult result = SetSocketOption(fd(), SOL_IP, IP_MULTICAST_IF, interface);
     if (result < 0 || !framing_.six) return result;
-    return Set(fd(), SOL_IPV6, IPV6_MULTICAST_IF, static_cast<int>(datagram.interface_index));
+    return SetSocketOption(fd(), SOL_IPV6, IPV6_MULTICAST_IF, static_cast<int>(datagram.interface_index));
   }
   if (request == "bind") return Bind(datagram);
   if (request != "connect") return -ENOENT;
@@ -248,8 +238,8 @@ SysResult UdpDevice::Address(const std::string& request, PacketMeta* meta) {
 SysResult UdpDevice::SetOffload(uint32_t wanted, bool /*shared*/) {
   const int on = wanted != 0 ? 1 : 0;
   // Neither is there before Linux 4.18 and 5.0; asking for no segments changes nothing.
-  SysResult result = Set(fd(), SOL_UDP, UDP_SEGMENT, 0);
-  if (result >= 0) result = Set(fd(), SOL_UDP, UDP_GRO, on);
+  SysResult result = SetSocketOption(fd(), SOL_UDP, UDP_SEGMENT, 0);
+  if (result >= 0) result = SetSocketOption(fd(), SOL_UDP, UDP_GRO, on);
   framing_.segments = result >= 0 && on != 0;
   if (result < 0 && result != -ENOPROTOOPT) return result;
   return framing_.segments ? static_cast<SysResult>(wanted & OffloadStats::kUso) : 0;

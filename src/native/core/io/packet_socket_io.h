@@ -26,8 +26,7 @@ struct SocketFraming {
 /// is deleted and the queue is empty. net/packet/af_packet.c.
 class PacketSocketIo final : public SocketIo {
  public:
-  PacketSocketIo(int fd, SocketFraming framing)
-      : SocketIo(fd, framing.virtio_header), framing_(framing) {}
+  PacketSocketIo(int fd, SocketFraming framing) : SocketIo(fd, framing.virtio_header), framing_(framing) {}
 
   /// With MSG_ERRQUEUE, what PendingError() has taken out of the error queue comes first.
   SysResult Receive(const iovec* views, int count, int flags, PacketDetails* details) override;

@@ -176,8 +176,7 @@ SysResult SocketIo::SendOne(const iovec* views, int count, const PacketMeta* met
     header.msg_iov = all;
     header.msg_iovlen += 1;
   }
-  return WithoutHeader(SettleSent([&] { return ::sendmsg(fd_, &header, kSendFlags); }),
-                       virtio_header_);
+  return WithoutHeader(SettleSent([&] { return ::sendmsg(fd_, &header, kSendFlags); }), virtio_header_);
 }
 
 SysResult SocketIo::SendChunk(const Batch& batch, uint32_t start, uint32_t end) {
@@ -205,8 +204,7 @@ SysResult SocketIo::SendChunk(const Batch& batch, uint32_t start, uint32_t end) 
   if (count == 0) return Count(&stats_.sent, refused);
   const SysResult sent = SettleSent([&] { return ::sendmmsg(fd_, headers, count, kSendFlags); });
   if (sent < 0) return Count(&stats_.sent, sent);
-  for (uint32_t i = 0; i < sent; ++i)
-    Count(&stats_.sent, WithoutHeader(headers[i].msg_len, virtio_header_));
+  for (uint32_t i = 0; i < sent; ++i) Count(&stats_.sent, WithoutHeader(headers[i].msg_len, virtio_header_));
   return sent;
 }
 

@@ -31,9 +31,10 @@ class SocketIo : public PacketIo {
   /// kernel left them.
   virtual void ReadMeta(msghdr* header, PacketMeta* meta, uint32_t* protocol) const = 0;
 
-  /// Puts back into the bytes of a received packet of `size` bytes what the kernel took out of them; the length
-  /// that it has then.
-  virtual SysResult PutBack(const iovec* /*views*/, int /*count*/, SysResult size, PacketMeta* /*meta*/) const {
+  /// Puts back into the bytes of a received packet of `size` bytes what the kernel took out of them; the
+  /// length that it has then.
+  virtual SysResult PutBack(const iovec* /*views*/, int /*count*/, SysResult size,
+                            PacketMeta* /*meta*/) const {
     return size;
   }
 
@@ -61,8 +62,8 @@ class SocketIo : public PacketIo {
   /// Whether a receive failed so because of a packet that can't be told, and which is gone.
   [[nodiscard]] virtual bool Undescribed(SysResult /*result*/) const { return false; }
 
-  /// One recvmsg(2): the packet's true length, and the rest in `details`. What is in the error queue has neither
-  /// virtio header nor anything to put back.
+  /// One recvmsg(2): the packet's true length, and the rest in `details`. What is in the error queue has
+  /// neither virtio header nor anything to put back.
   SysResult ReceiveOne(const iovec* views, int count, int flags, PacketDetails* details);
   /// Whether `result` is that of a packet that can't be told: then it is counted.
   bool Dropped(SysResult result, int flags);
