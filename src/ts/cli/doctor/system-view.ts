@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { closeSync, constants, openSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readFileSync, statSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { native } from '../../native';
@@ -70,7 +70,10 @@ export function thisSystem(): SystemView {
       }
     },
     tryOpen: (rootless) => {
-      const probe = join(__dirname, 'probe.js');
+      // Beside the bundle of the command, or above this file where it is by itself.
+      const probe = [join(__dirname, 'probe.js'), join(__dirname, '..', 'probe.js')].find(
+        existsSync,
+      ) as string;
       const [command, args] = rootless
         ? ['unshare', ['-Urn', '--', process.execPath, probe]]
         : [process.execPath, [probe]];

@@ -1,6 +1,6 @@
-import { Netns } from '../../host/netns';
-import { TunSocket } from '../../socket/tun-socket';
-import type { OpenAttempt } from './system-view';
+import { Netns } from '../host/netns';
+import { TunSocket } from '../socket/tun-socket';
+import type { OpenAttempt } from './doctor/system-view';
 
 /** Opens a device in a network namespace of its own, and prints what that came to (OpenAttempt). */
 function attempt(): OpenAttempt {
