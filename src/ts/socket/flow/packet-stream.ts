@@ -23,27 +23,29 @@ export function packetStream(socket: PacketStreamSocket, info: boolean): Duplex 
   const chunk = (owned: OwnedPacket) => (info ? owned : owned.packet);
   const packetOf = (given: PacketData | PacketWithInfo) =>
     info && !ArrayBuffer.isView(given) && 'packet' in given ? given.packet : (given as PacketData);
-  let reading = false;
-  const read = async () => {
-    for (;;) {
-      let owned = socket.take();
-      if (owned === undefined) owned = await socket.next();
-      if (!stream.push(chunk(owned))) return;
+  // The reader asks for more while a packet is pushed, and after that: neither may be lost.
+  let wanted = false;
+  let pumping = false;
+  const pump = async () => {
+    pumping = true;
+    try {
+      while (wanted) {
+        const owned = socket.take() ?? (await socket.next());
+        wanted = false;
+        if (stream.push(chunk(owned))) wanted = true;
+      }
+    } catch (error) {
+      if ((error as { code?: string }).code === 'ERR_SOCKET_CLOSED') stream.push(null);
+      else stream.destroy(error as Error);
+    } finally {
+      pumping = false;
     }
   };
   const stream = new Duplex({
     objectMode: true,
-    async read() {
-      if (reading) return;
-      reading = true;
-      try {
-        await read();
-      } catch (error) {
-        if ((error as { code?: string }).code === 'ERR_SOCKET_CLOSED') stream.push(null);
-        else stream.destroy(error as Error);
-      } finally {
-        reading = false;
-      }
+    read() {
+      wanted = true;
+      if (!pumping) void pump();
     },
     write(given, _encoding, callback) {
       try {
