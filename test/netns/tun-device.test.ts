@@ -1,7 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { TunSocket } from '../../dist';
+import { Link, TunSocket } from '../../dist';
 import { codeOf } from '../helpers/device';
 import { enterQuietNamespace } from '../helpers/namespace';
 import { ethernetFrame, udpPacket } from '../helpers/packets';
@@ -187,6 +187,29 @@ describe('options of the device', () => {
     expect(raw.info().virtioHeaderSize).toBe(12);
     raw.sendmsg(udpPacket(['10.0.0.2', 1], ['10.0.0.1', 2], 'x'));
     expect(codeOf(() => TunSocket.open({ virtioHeaderSize: 12 }))).toBe('ERR_INVALID_ARG_VALUE');
+    expect(codeOf(() => TunSocket.open({ byteOrder: 'big' }))).toBe('ERR_INVALID_ARG_VALUE');
+  });
+
+  it("byteOrder 'big' is as the kernel was built", () => {
+    const open = () => TunSocket.open({ name: 'swapped', offload: 'raw', byteOrder: 'big' }).close();
+    // CONFIG_TUN_VNET_CROSS_LE is seldom set.
+    try {
+      open();
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'EINVAL', syscall: 'TUNSETVNETBE' });
+      expect((error as Error).message).toMatch(/CONFIG_TUN_VNET_CROSS_LE/);
+    }
+    expect(Link.list().map((link) => link.name)).not.toContain('swapped');
+  });
+
+  it('setCarrier() plugs the cable in and out', () => {
+    using tun = TunSocket.open({ noCarrier: true });
+    const shown = () => execFileSync('ip', ['link', 'show', tun.name], { encoding: 'utf8' });
+    expect(shown()).toMatch(/NO-CARRIER/);
+    tun.setCarrier(true);
+    expect(shown()).toMatch(/LOWER_UP/);
+    tun.setCarrier(false);
+    expect(shown()).toMatch(/NO-CARRIER/);
   });
 
   it('offload takes only the features that are asked for', () => {
@@ -239,7 +262,7 @@ const [none, one] = process.argv.slice(2).map(Number);
 const first = TunSocket.open({ multiQueue: true, address: '10.0.0.1/24' });
 const queues = [first, first.openQueue()];
 const round = () => {
-  execFileSync('python3', ['-c', "import socket\nfor port in range(9, 29): socket.socket(socket.AF_INET,socket.SOCK_DGRAM).sendto(b'x',('10.0.0.2',port))"]);
+  execFileSync('python3', ['-c', "import socket; [socket.socket(socket.AF_INET,socket.SOCK_DGRAM).sendto(b'x',('10.0.0.2',port)) for port in range(9, 29)]"]);
   return queues.map((queue) => {
     let count = 0;
     try { for (;;) { queue.recvmsg(Buffer.alloc(2048), 0x40); count++; } } catch (error) { if (error.code !== 'EAGAIN') throw error; }
