@@ -52,10 +52,11 @@ export {
 export type { OffloadFallback } from './socket/offload-state';
 export type { FanoutOptions, PacketSocketOptions } from './socket/options/packet-socket-options';
 export type { SocketOptions } from './socket/options/socket-options';
-export type { TunOptions } from './socket/options/tun-socket-options';
+export type { OffloadRequest, TunOptions } from './socket/options/tun-socket-options';
 export type { UdpSocketOptions } from './socket/options/udp-socket-options';
 export { PacketSocket } from './socket/packet-socket';
 export { socketFromFd } from './socket/socket-from-fd';
+export type { TunFeatures, TunInfo } from './socket/tun-info';
 export { TunSocket } from './socket/tun-socket';
 export { UdpSocket } from './socket/udp-socket';
 export * as constants from './support/constants';

@@ -77,6 +77,10 @@ export interface SocketHandle {
   control(request: string, value: number): number;
   /** Four words an instruction; with none the filter is removed. What came before is gone. */
   setFilter(program: Uint32Array): number;
+  /** Of a tap: the program that setFilter() has set and that is in force, or undefined; or a negative errno. */
+  getFilter(): Uint32Array | number | undefined;
+  /** Of a tap: TUN_FLT_* and addresses of six bytes each; with none all frames pass. */
+  setTransmitFilter(flags: number, addresses: Uint8Array): number;
   /** `type` is PACKET_MR_*. */
   changeMembership(add: boolean, type: number, address: Uint8Array): number;
   /** A request that takes or gives an address, by name (core/device): it is in `meta`, a PacketMeta. */
@@ -144,7 +148,10 @@ export interface PacketSettings {
 }
 
 interface DeviceBinding {
-  openTun(path: string, name: string, flags: number): SocketHandle | Failure;
+  /** `index` 0 leaves the number to the kernel. */
+  openTun(path: string, name: string, flags: number, index: number): SocketHandle | Failure;
+  /** What the driver of a device file has: TUNGETFEATURES. */
+  tunFeatures(path: string): { flags: number } | Failure;
   /** The interface of a tun descriptor; `netns` is a descriptor of its namespace, which the caller owns, or a negative errno. */
   inspectTun(fd: number): { name: string; netns: number } | Failure;
   adoptTun(fd: number, packetInfo: boolean): SocketHandle | Failure;
@@ -252,8 +259,13 @@ export interface MonitorHandle {
 export interface TunData {
   /** Whether struct tun_pi stands before each packet. */
   packetInfo: boolean;
-  /** How many sockets have it. */
+  /** Ids that may attach without CAP_NET_ADMIN; absent where nobody has set one. */
+  owner?: number;
+  group?: number;
+  persist: boolean;
+  /** Sockets whose queue is in service, and those whose queue is detached. */
   queues: number;
+  disabledQueues: number;
 }
 
 /** A link as RTM_GETLINK tells. */
@@ -266,6 +278,8 @@ export interface LinkData {
   /** Of a tun device. */
   tun?: TunData;
   flags: number;
+  /** ARPHRD_* */
+  hardwareType: number;
   mtu: number;
   /** Empty where the link has none. */
   mac: string;

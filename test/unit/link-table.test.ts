@@ -12,6 +12,7 @@ const link = (index: number, changes: Partial<LinkState> = {}): HostRecord => ({
     alternativeNames: [],
     type: 'veth',
     flags: 0,
+    hardwareType: 1,
     mtu: 1500,
     mac: '02:00:00:00:00:01',
     txQueueLength: 1000,

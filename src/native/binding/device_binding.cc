@@ -31,13 +31,23 @@ Napi::Value AdoptedHandleOf(Napi::Env env, DeviceType&& adopted) {
   return handle;
 }
 
-/// openTun(path, name, flags): a SocketHandle, or { error, syscall }.
+/// openTun(path, name, flags, index): a SocketHandle, or { error, syscall }.
 Napi::Value OpenTun(const Napi::CallbackInfo& info) {
   TunDevice device;
   const Failure failure = TunDevice::Open(StringArg(info, 0).c_str(), StringArg(info, 1),
-                                          static_cast<uint16_t>(UintArg(info, 2)), &device);
+                                          static_cast<uint16_t>(UintArg(info, 2)), IntArg(info, 3), &device);
   if (failure.error != 0) return FailureValue(info.Env(), failure);
   return HandleOf(info.Env(), std::move(device));
+}
+
+/// tunFeatures(path): { flags }, or { error, syscall }.
+Napi::Value TunFeatures(const Napi::CallbackInfo& info) {
+  uint32_t flags = 0;
+  const Failure failure = TunDevice::Features(StringArg(info, 0).c_str(), &flags);
+  if (failure.error != 0) return FailureValue(info.Env(), failure);
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("flags", flags);
+  return object;
 }
 
 /// inspectTun(fd): { name, netns }, or { error, syscall }.
@@ -111,6 +121,7 @@ void RegisterDeviceBinding(Napi::Env env, Napi::Object exports) {
   // Each environment (main thread, Worker) has its own class.
   env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(SocketHandle::Define(env))));
   exports.Set("openTun", Napi::Function::New<OpenTun>(env, "openTun"));
+  exports.Set("tunFeatures", Napi::Function::New<TunFeatures>(env, "tunFeatures"));
   exports.Set("inspectTun", Napi::Function::New<InspectTun>(env, "inspectTun"));
   exports.Set("adoptTun", Napi::Function::New<AdoptTun>(env, "adoptTun"));
   exports.Set("openPacket", Napi::Function::New<OpenPacket>(env, "openPacket"));

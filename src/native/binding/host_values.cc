@@ -224,10 +224,15 @@ Napi::Value LinkValue(Napi::Env env, const LinkInfo& link) {
   if (link.tun.has_value()) {
     Napi::Object tun = Napi::Object::New(env);
     tun.Set("packetInfo", link.tun->packet_info);
+    if (link.tun->owner.has_value()) tun.Set("owner", *link.tun->owner);
+    if (link.tun->group.has_value()) tun.Set("group", *link.tun->group);
+    tun.Set("persist", link.tun->persist);
     tun.Set("queues", link.tun->queues);
+    tun.Set("disabledQueues", link.tun->disabled_queues);
     object.Set("tun", tun);
   }
   object.Set("flags", link.flags);
+  object.Set("hardwareType", link.hardware_type);
   object.Set("mtu", link.mtu);
   object.Set("mac", link.mac);
   object.Set("txQueueLength", link.tx_queue_length);

@@ -52,6 +52,18 @@ bool ReadFilter(const Napi::Value& value, std::vector<sock_filter>* filter) {
   return true;
 }
 
+Napi::Value FilterValue(Napi::Env env, const std::vector<sock_filter>& filter) {
+  Napi::Uint32Array words = Napi::Uint32Array::New(env, filter.size() * kInstructionWords);
+  for (size_t i = 0; i < filter.size(); ++i) {
+    uint32_t* at = words.Data() + i * kInstructionWords;
+    at[0] = filter[i].code;
+    at[1] = filter[i].jt;
+    at[2] = filter[i].jf;
+    at[3] = filter[i].k;
+  }
+  return words;
+}
+
 bool ReadDestination(const Napi::Value& address, const Napi::Value& protocol, Destination* destination) {
   if (protocol.IsNumber())
     destination->protocol = static_cast<uint16_t>(protocol.As<Napi::Number>().Uint32Value());

@@ -23,6 +23,8 @@ Napi::Function SocketHandle::Define(Napi::Env env) {
                          InstanceMethod<&SocketHandle::GiveBack>("giveBack"),
                          InstanceMethod<&SocketHandle::Control>("control"),
                          InstanceMethod<&SocketHandle::SetFilter>("setFilter"),
+                         InstanceMethod<&SocketHandle::GetFilter>("getFilter"),
+                         InstanceMethod<&SocketHandle::SetTransmitFilter>("setTransmitFilter"),
                          InstanceMethod<&SocketHandle::ChangeMembership>("changeMembership"),
                          InstanceMethod<&SocketHandle::Address>("address"),
                          InstanceMethod<&SocketHandle::OpenPath>("openPath"),
@@ -151,6 +153,27 @@ Napi::Value SocketHandle::SetFilter(const Napi::CallbackInfo& info) {
   const SysResult result = device_->SetFilter(program);
   if (result >= 0) io_->Discard();
   return ResultValue(info.Env(), result);
+}
+
+/// getFilter(): the program that is in force, undefined without one, or a negative errno.
+Napi::Value SocketHandle::GetFilter(const Napi::CallbackInfo& info) {
+  std::vector<sock_filter> program;
+  const SysResult result = closed() ? -EBADF : device_->GetFilter(&program);
+  if (result < 0) return ResultValue(info.Env(), result);
+  if (program.empty()) return info.Env().Undefined();
+  return FilterValue(info.Env(), program);
+}
+
+/// setTransmitFilter(flags, addresses)
+Napi::Value SocketHandle::SetTransmitFilter(const Napi::CallbackInfo& info) {
+  if (closed()) return ResultValue(info.Env(), -EBADF);
+  if (!info[1].IsTypedArray() || info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    return ResultValue(info.Env(), -EINVAL);
+  }
+  const auto bytes = info[1].As<Napi::Uint8Array>();
+  const std::vector<uint8_t> addresses(bytes.Data(), bytes.Data() + bytes.ByteLength());
+  return ResultValue(info.Env(),
+                     device_->SetTransmitFilter(static_cast<uint16_t>(UintArg(info, 0)), addresses));
 }
 
 /// changeMembership(add, type, address): PACKET_MR_* and a hardware address, which may be empty.

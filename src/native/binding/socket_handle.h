@@ -37,6 +37,8 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   Napi::Value Release(const Napi::CallbackInfo& info);
   Napi::Value GiveBack(const Napi::CallbackInfo& info);
   Napi::Value SetFilter(const Napi::CallbackInfo& info);
+  Napi::Value GetFilter(const Napi::CallbackInfo& info);
+  Napi::Value SetTransmitFilter(const Napi::CallbackInfo& info);
   Napi::Value ChangeMembership(const Napi::CallbackInfo& info);
   Napi::Value Control(const Napi::CallbackInfo& info);
   Napi::Value Address(const Napi::CallbackInfo& info);

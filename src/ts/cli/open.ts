@@ -96,7 +96,7 @@ function tunOptions(args: Arguments, netns: Netns | undefined, multiQueue: boole
     address: args.texts('address'),
     routes: args.texts('route'),
     mode: args.choice('mode', ['tun', 'tap']) ?? 'tun',
-    offload: args.choice('offload', ['none', 'raw']) ?? 'none',
+    offload: args.choice<'none' | 'raw'>('offload', ['none', 'raw']) ?? 'none',
   };
   const name = args.text('name');
   const mac = args.text('mac');

@@ -228,6 +228,11 @@ export class Link {
     this.#change({ mtu: integer('mtu', value, 0, MAX_MTU) });
   }
 
+  /** ARPHRD_* of linux/if_arp.h. @internal */
+  get hardwareType(): number {
+    return this.#read().hardwareType;
+  }
+
   /** The hardware's address, `'02:00:00:00:00:01'`; empty where there is none, as on a tun. */
   get mac(): string {
     return this.#read().mac;

@@ -45,6 +45,19 @@ export function bpfProgram(name: string, value: unknown): Uint32Array {
   return words;
 }
 
+/** The instructions of a program that bpfProgram() has made. */
+export function bpfInstructions(words: Uint32Array): BpfInstruction[] {
+  return Array.from({ length: words.length / FIELDS.length }, (_, index) => {
+    const [code, jt, jf, k] = words.subarray(index * FIELDS.length) as unknown as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    return { code, jt, jf, k };
+  });
+}
+
 /** BPF_RET, with a constant or the accumulator (linux/bpf_common.h). */
 const BPF_CLASS = 0x07;
 const BPF_RET = 0x06;

@@ -15,6 +15,14 @@ const FEATURES: readonly (readonly [OffloadFeature, number])[] = [
   ['udp-tunnel-csum', 0x100],
 ];
 
+/** The names of all features. */
+export const offloadFeatures: readonly OffloadFeature[] = FEATURES.map(([feature]) => feature);
+
+/** TUN_F_* of features. */
+export function featureMask(features: readonly OffloadFeature[]): number {
+  return FEATURES.reduce((mask, [feature, bit]) => (features.includes(feature) ? mask | bit : mask), 0);
+}
+
 /** The features with which nothing is merged. */
 export const CHECKSUMS_ONLY = 0x01;
 
@@ -61,7 +69,7 @@ export class OffloadState {
     context: SystemErrorContext,
     wanted = WANTED[mode],
   ): OffloadState {
-    const granted = check(handle.openPath(wanted, mode === 'split', shared), syscall, context);
+    const granted = check(handle.openPath(wanted & WANTED[mode], mode === 'split', shared), syscall, context);
     return mode === 'none' || (mode === 'split' && granted === 0)
       ? OffloadState.none
       : new OffloadState(mode, granted);

@@ -1,13 +1,16 @@
+import { readlinkSync } from 'node:fs';
 import { Link } from '../host/link';
 import { currentPlace, type Netns } from '../host/netns';
 import { native, type SocketHandle } from '../native';
+import { type BpfInstruction, bpfInstructions, bpfProgram } from '../packet/bpf';
 import { META_DATAGRAM, META_DESTINATION, type SendMeta } from '../packet/packet-meta';
+import { groupId, userId } from '../support/accounts';
 import { MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_TRUNC } from '../support/constants';
-import { check, invalidArgValue } from '../support/errors';
-import { EINVAL, unknownFlags } from '../support/io-errors';
-import { integer } from '../support/options';
+import { check, invalidArgValue, invalidState, systemError } from '../support/errors';
+import { EINVAL, EOPNOTSUPP, unknownFlags } from '../support/io-errors';
+import { boolean, integer, string } from '../support/options';
 import { internalsOf, MessageSocket, type MessageSocketSetup } from './message-socket';
-import { OffloadState } from './offload-state';
+import { featureMask, OffloadState } from './offload-state';
 import {
   adopted,
   assertOpened,
@@ -18,22 +21,28 @@ import {
   opened,
   openWhere,
 } from './opening';
+import type { SocketOptions } from './options/socket-options';
+import { transmitFilter } from './options/transmit-filter';
 import { type TunConfig, type TunOptions, tunConfig } from './options/tun-socket-options';
-
-/** Flags of TUNSETIFF (include/uapi/linux/if_tun.h). */
-const IFF_TUN = 0x0001;
-const IFF_TAP = 0x0002;
-const IFF_NAPI = 0x0010;
-const IFF_NAPI_FRAGS = 0x0020;
-const IFF_MULTI_QUEUE = 0x0100;
-const IFF_ATTACH_QUEUE = 0x0200;
-const IFF_DETACH_QUEUE = 0x0400;
-const IFF_NO_PI = 0x1000;
-const IFF_VNET_HDR = 0x4000;
-const IFF_TUN_EXCL = 0x8000;
-
-/** What opening a socket has changed, and how to undo it should a later step fail. */
-type Undo = (() => void)[];
+import {
+  attachFlags,
+  checkSharedFraming,
+  configure,
+  configureOwnership,
+  openHints,
+  setTapFilter,
+  type Undo,
+} from './tun-attach';
+import {
+  IFF_ATTACH_QUEUE,
+  IFF_DETACH_QUEUE,
+  IFF_NAPI,
+  IFF_NAPI_FRAGS,
+  type TunFeatures,
+  type TunInfo,
+  tunFeatures,
+  tunInfo,
+} from './tun-info';
 
 interface TunSetup extends MessageSocketSetup {
   link: Link;
@@ -114,9 +123,122 @@ export class TunSocket extends MessageSocket {
     internalsOf(this).roomChanged();
   }
 
+  /** Refuses: what waits for this socket is counted in packets. @throws SystemError EOPNOTSUPP */
+  getRecvBufferSize(): never {
+    throw systemError(EOPNOTSUPP, 'getRecvBufferSize', {
+      ...internalsOf(this).errorContext,
+      hint: 'a tun device queues packets, not bytes: see link.txQueueLength',
+    });
+  }
+
+  /** What the driver behind `device` has (TUNGETFEATURES), without attaching to a device. @throws SystemError as open() */
+  static features(device = '/dev/net/tun'): TunFeatures {
+    const path = string('device', device);
+    return tunFeatures(opened(native().tunFeatures(path), openHints, () => ({ path })).flags);
+  }
+
+  /** What the kernel tells of the device now (IFLA_TUN_*, TUNGETIFF). */
+  info(): TunInfo {
+    const { handle } = internalsOf(this);
+    return tunInfo(this.#link, this.#control('TUNGETIFF', 0), handle.virtioHeader());
+  }
+
+  /** Lets a user attach without CAP_NET_ADMIN: an id, or a name that /etc/passwd has (TUNSETOWNER). */
+  setOwner(owner: number | string): void {
+    this.#control('TUNSETOWNER', userId('owner', owner));
+  }
+
+  /** Lets a group attach without CAP_NET_ADMIN: an id, or a name that /etc/group has (TUNSETGROUP). */
+  setGroup(group: number | string): void {
+    this.#control('TUNSETGROUP', groupId('group', group));
+  }
+
   /** Whether the device stays when its last socket is closed (TUNSETPERSIST). */
   setPersist(persist: boolean): void {
-    this.#control('TUNSETPERSIST', persist ? 1 : 0);
+    this.#control('TUNSETPERSIST', boolean('persist', persist) ? 1 : 0);
+  }
+
+  /**
+   * Attaches to the next queue of the same device, with framing and offload as this one has them (IFF_MULTI_QUEUE).
+   *
+   * @throws Error `ERR_INVALID_STATE` where the device was not made with multiQueue. SystemError E2BIG: it has 256 queues.
+   */
+  openQueue(options?: Omit<SocketOptions, 'netns'>): TunSocket {
+    const { handle } = internalsOf(this);
+    const given = tunConfig(options);
+    const { flags, mode, packetInfo, multiQueue } = this.info();
+    if (!multiQueue) throw invalidState(`${this.name} has one queue: it was opened without multiQueue`);
+    const config: TunConfig = {
+      ...given,
+      name: this.name,
+      device: readlinkSync(`/proc/self/fd/${this.fd}`),
+      tap: mode === 'tap',
+      packetInfo,
+      multiQueue: true,
+      napi: (flags & IFF_NAPI_FRAGS) !== 0 ? 'frags' : (flags & IFF_NAPI) !== 0,
+      offload: handle.virtioHeader() === 0 ? 'none' : this.offload === 'split' ? 'split' : 'raw',
+      offloadFeatures: this.offloadFeatures && featureMask(this.offloadFeatures),
+      up: false,
+    };
+    const queue = inNamespace(handle.networkNamespace(), (owned) => TunSocket.#openHere(config, owned));
+    // A new queue skips the device's filter (IFF_NOFILTER is IFF_NO_PI); set anew, it is that of all of them.
+    const filter = handle.getFilter();
+    if (typeof filter === 'object') handle.setFilter(filter);
+    return queue;
+  }
+
+  /** Whether this queue is in service: attachQueue(), detachQueue(). */
+  get queueAttached(): boolean {
+    return (this.#control('TUNGETIFF', 0) & IFF_DETACH_QUEUE) === 0;
+  }
+
+  /**
+   * Says which frames are received, by a classic BPF program; of a tap, and of all its queues (TUNATTACHFILTER). What is queued stays.
+   *
+   * @throws SystemError EINVAL (the kernel refuses the program, or the device is no tap); the filter before is then in force.
+   */
+  setFilter(program: readonly BpfInstruction[] | string): void {
+    setTapFilter(internalsOf(this).handle, bpfProgram('program', program), this.name);
+  }
+
+  /** Receives every frame again (TUNDETACHFILTER). */
+  removeFilter(): void {
+    setTapFilter(internalsOf(this).handle, new Uint32Array(), this.name);
+  }
+
+  /**
+   * The program that this socket has set and that is in force, undefined without one (TUNGETFILTER).
+   *
+   * @throws SystemError EBUSY: another socket has set one since, and the kernel does not tell which.
+   */
+  getFilter(): BpfInstruction[] | undefined {
+    const { handle, errorContext } = internalsOf(this);
+    const words = handle.getFilter();
+    if (typeof words === 'number') throw systemError(words, 'TUNGETFILTER', errorContext);
+    return words && bpfInstructions(words);
+  }
+
+  /**
+   * Says which destinations a frame must have that the host sends to this tap, `null` for any (TUNSETTXFILTER). Eight addresses
+   * are compared; further ones are for groups, of which a few others pass too.
+   */
+  setTransmitFilter(filter: { addresses: readonly string[]; allMulticast?: boolean } | null): void {
+    const { flags, bytes } = filter === null ? { flags: 0, bytes: new Uint8Array() } : transmitFilter(filter);
+    const { handle, errorContext } = internalsOf(this);
+    check(handle.setTransmitFilter(flags, bytes), 'TUNSETTXFILTER', {
+      ...errorContext,
+      hint: "transmit filters are for mode 'tap'",
+    });
+  }
+
+  /** An eBPF program (BPF_PROG_TYPE_SOCKET_FILTER), by its descriptor, that says which queue gets a packet; `null` for none (TUNSETSTEERINGEBPF). */
+  setSteering(programFd: number | null): void {
+    this.#control('TUNSETSTEERINGEBPF', descriptorOrNone('programFd', programFd));
+  }
+
+  /** One that says how many bytes of a packet are received, 0 for a packet that is dropped; `null` for none (TUNSETFILTEREBPF). */
+  setPacketFilter(programFd: number | null): void {
+    this.#control('TUNSETFILTEREBPF', descriptorOrNone('programFd', programFd));
   }
 
   /** Says whether the device has a carrier, as a cable that is plugged in or not (TUNSETCARRIER). */
@@ -144,7 +266,7 @@ export class TunSocket extends MessageSocket {
 
   static #openHere(config: TunConfig, netns: Netns | undefined): TunSocket {
     const handle = opened(
-      native().openTun(config.device, config.name, attachFlags(config)),
+      native().openTun(config.device, config.name, attachFlags(config), config.index ?? 0),
       openHints,
       (syscall) => (syscall === 'open' ? { path: config.device } : { interface: config.name }),
     );
@@ -152,16 +274,25 @@ export class TunSocket extends MessageSocket {
     try {
       const name = interfaceNameOf(handle, 'TUNGETIFF');
       const link = Link.get(name);
+      if (config.index !== undefined && config.index !== link.index) {
+        throw invalidArgValue('options.index', `${link.index}, which ${name} has already`, config.index);
+      }
       if (config.multiQueue) checkSharedFraming(handle, link, config);
       configure(handle, link, config, undo);
       // Last, since some kernels take it only when the link is up.
-      const shared = config.multiQueue && (link.tun?.queues ?? 1) > 1;
-      const offload = OffloadState.enable(handle, config.offload, shared, 'TUNSETOFFLOAD', {
-        interface: name,
-      });
-      // Nothing that can fail comes after it: a device that stays would be left behind.
-      const persist = config.persist === undefined ? undefined : Number(config.persist);
-      control(handle, 'TUNSETPERSIST', persist, name);
+      const { queues, disabledQueues } = link.tun ?? { queues: 1, disabledQueues: 0 };
+      const shared = config.multiQueue && queues + disabledQueues > 1;
+      const offload = OffloadState.enable(
+        handle,
+        config.offload,
+        shared,
+        'TUNSETOFFLOAD',
+        {
+          interface: name,
+        },
+        config.offloadFeatures,
+      );
+      configureOwnership(handle, link, config, undo);
       return new TunSocket(setupOf(config, handle, netns, offload, name, link));
     } catch (error) {
       for (const step of undo.reverse()) {
@@ -202,6 +333,10 @@ function setupOf(
   };
 }
 
+function descriptorOrNone(name: string, fd: number | null): number {
+  return fd === null ? -1 : integer(name, fd, 0, 0x7fffffff);
+}
+
 function checkTunMeta({ kinds }: SendMeta, offload: OffloadState): void {
   if ((kinds & (META_DESTINATION | META_DATAGRAM)) !== 0)
     throw noDestination('a packet of a tun device has it in its own header');
@@ -215,97 +350,4 @@ function hint(errno: number, syscall: string, flags: number | undefined): string
     unknownFlags(flags ?? 0, MSG_DONTWAIT | MSG_NOSIGNAL) ??
     "an IP packet starts with 0x4_ (IPv4) or 0x6_ (IPv6) and is not empty; Ethernet frames need mode: 'tap'"
   );
-}
-
-function attachFlags(config: TunConfig): number {
-  return (
-    (config.tap ? IFF_TAP : IFF_TUN) |
-    (config.packetInfo ? 0 : IFF_NO_PI) |
-    (config.offload === 'none' ? 0 : IFF_VNET_HDR) |
-    (config.multiQueue ? IFF_MULTI_QUEUE : 0) |
-    (config.exclusive ? IFF_TUN_EXCL : 0) |
-    (config.napi !== false ? IFF_NAPI : 0) |
-    (config.napi === 'frags' ? IFF_NAPI_FRAGS : 0)
-  );
-}
-
-const NO_DRIVER = 'load the tun module with modprobe tun, or start the container with --device /dev/net/tun';
-const openHints = new Map<string, string>([
-  ['open -2', NO_DRIVER],
-  ['open -6', NO_DRIVER],
-  ['open -19', NO_DRIVER],
-  ['open -13', 'the file may not be opened: chmod 0666 it, as most systems have it, or run as root'],
-  [
-    'TUNSETIFF -1',
-    'this needs CAP_NET_ADMIN: run as root, grant it with setcap, start under unshare -Urn, or let root make a persistent device with this user as its owner',
-  ],
-  [
-    'TUNSETIFF -16',
-    'the device is in use: open it with multiQueue: true everywhere to share it, close the other user, or choose another name; with exclusive: true it must not exist',
-  ],
-  [
-    'TUNSETIFF -22',
-    'an interface of that name is of another kind: not a tun device, of the other mode, or with another multiQueue',
-  ],
-  ['TUNGETIFF -88', 'the descriptor is no tun device'],
-]);
-
-/** A second queue's wish for packet info or a virtio header is ignored by the kernel: the first queue has decided. */
-function checkSharedFraming(handle: SocketHandle, link: Link, config: TunConfig): void {
-  const has = handle.virtioHeader() !== 0;
-  if (has !== (config.offload !== 'none')) {
-    throw invalidArgValue(
-      'options.offload',
-      `${has ? "'raw' or 'split'" : "'none'"}, as it is for the other queues of ${link.name}`,
-      config.offload,
-    );
-  }
-  const granted = link.tun?.packetInfo;
-  if (granted !== undefined && granted !== config.packetInfo) {
-    throw invalidArgValue(
-      'options.packetInfo',
-      `${granted}, as it is for the other queues of ${link.name}`,
-      config.packetInfo,
-    );
-  }
-}
-
-/**
- * Brings the interface to what the options say. What is so already is left alone, so that a user without privilege can
- * attach to a persistent device that root has configured.
- */
-function configure(handle: SocketHandle, link: Link, config: TunConfig, undo: Undo): void {
-  const set = <K extends 'mtu' | 'mac' | 'txQueueLength' | 'addressGeneration'>(
-    key: K,
-    value: Link[K] | undefined,
-  ) => {
-    if (value === undefined) return;
-    const before = link[key];
-    if (value === before) return;
-    link[key] = value;
-    undo.push(() => {
-      link[key] = before;
-    });
-  };
-  set('mtu', config.mtu);
-  set('txQueueLength', config.txQueueLength);
-  set('mac', config.mac);
-  set('addressGeneration', config.addressGeneration);
-
-  const ensured = (takeBack: (() => void) | undefined) => {
-    if (takeBack !== undefined) undo.push(takeBack);
-  };
-  for (const address of config.addresses) ensured(link.ensureAddress(address));
-  if (config.up && !link.isUp) {
-    link.up();
-    undo.push(() => link.down());
-  }
-  for (const route of config.routes) ensured(link.ensureRoute(route));
-
-  control(handle, 'TUNSETOWNER', config.owner, link.name);
-  control(handle, 'TUNSETGROUP', config.group, link.name);
-}
-
-function control(handle: SocketHandle, request: string, value: number | undefined, name: string): void {
-  if (value !== undefined) check(handle.control(request, value), request, { interface: name });
 }

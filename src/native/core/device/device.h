@@ -73,6 +73,14 @@ class Device {
   /// before is thrown away. When it fails, the program before is in force.
   virtual SysResult SetFilter(const std::vector<sock_filter>& /*program*/) { return -EOPNOTSUPP; }
 
+  /// The program that SetFilter has set, empty without one, where the device can tell.
+  virtual SysResult GetFilter(std::vector<sock_filter>* /*program*/) const { return -EOPNOTSUPP; }
+
+  /// Says which hardware addresses frames must be for that the host sends to the device; with none all pass.
+  virtual SysResult SetTransmitFilter(uint16_t /*flags*/, const std::vector<uint8_t>& /*addresses*/) {
+    return -EOPNOTSUPP;
+  }
+
   /// Adds or drops what the interface receives beside what is for it: PACKET_MR_* of packet(7).
   virtual SysResult ChangeMembership(bool /*add*/, uint16_t /*type*/, const uint8_t* /*address*/,
                                      size_t /*length*/) {

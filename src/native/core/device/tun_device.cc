@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <net/ethernet.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
 
@@ -35,16 +36,12 @@ constexpr ControlRequest kControlRequests[] = {
     {"TUNSETDEBUG", TUNSETDEBUG, Argument::kValue},
     {"TUNSETSNDBUF", TUNSETSNDBUF, Argument::kSetPointer},
     {"TUNGETSNDBUF", TUNGETSNDBUF, Argument::kGetPointer},
-    {"TUNSETVNETHDRSZ", TUNSETVNETHDRSZ, Argument::kSetPointer},
     {"TUNGETVNETHDRSZ", TUNGETVNETHDRSZ, Argument::kGetPointer},
     {"TUNSETVNETLE", TUNSETVNETLE, Argument::kSetPointer},
-    {"TUNGETVNETLE", TUNGETVNETLE, Argument::kGetPointer},
     {"TUNSETVNETBE", TUNSETVNETBE, Argument::kSetPointer},
-    {"TUNGETVNETBE", TUNGETVNETBE, Argument::kGetPointer},
     {"TUNSETSTEERINGEBPF", TUNSETSTEERINGEBPF, Argument::kSetPointer},
     {"TUNSETFILTEREBPF", TUNSETFILTEREBPF, Argument::kSetPointer},
     {"TUNSETCARRIER", TUNSETCARRIER, Argument::kSetPointer},
-    {"TUNGETFEATURES", TUNGETFEATURES, Argument::kGetPointer},
 };
 
 SysResult GetInterface(int fd, ifreq* request) {
@@ -58,7 +55,8 @@ std::string NameIn(const ifreq& request) {
 
 }  // namespace
 
-Failure TunDevice::Open(const char* path, const std::string& name, uint16_t flags, TunDevice* device) {
+Failure TunDevice::Open(const char* path, const std::string& name, uint16_t flags, int index,
+                        TunDevice* device) {
   TunDevice opened;
   const SysResult fd = RetryOnSignal([&] { return ::open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC); });
   if (fd < 0) return {fd, "open"};
@@ -66,6 +64,10 @@ Failure TunDevice::Open(const char* path, const std::string& name, uint16_t flag
 
   ifreq request{};
   if (name.size() >= sizeof request.ifr_name) return {-EINVAL, "TUNSETIFF"};
+  if (index != 0) {
+    const SysResult numbered = CallOnce([&] { return ::ioctl(opened.fd(), TUNSETIFINDEX, &index); });
+    if (numbered < 0) return {numbered, "TUNSETIFINDEX"};
+  }
   std::memcpy(request.ifr_name, name.data(), name.size());
   request.ifr_flags = static_cast<short>(flags);
   const SysResult result = CallOnce([&] { return ::ioctl(opened.fd(), TUNSETIFF, &request); });
@@ -74,6 +76,13 @@ Failure TunDevice::Open(const char* path, const std::string& name, uint16_t flag
   const Failure failure = opened.ReadFraming((flags & IFF_NO_PI) == 0);
   if (failure.error == 0) *device = std::move(opened);
   return failure;
+}
+
+Failure TunDevice::Features(const char* path, uint32_t* flags) {
+  const SysResult opened = RetryOnSignal([&] { return ::open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC); });
+  if (opened < 0) return {opened, "open"};
+  const UniqueFd fd(static_cast<int>(opened));
+  return {CallOnce([&] { return ::ioctl(fd.get(), TUNGETFEATURES, flags); }), "TUNGETFEATURES"};
 }
 
 Failure TunDevice::Inspect(int fd, std::string* name, UniqueFd* netns) {
@@ -137,6 +146,16 @@ SysResult TunDevice::Control(const std::string& request, int value) {
     queue.ifr_flags = static_cast<short>(value);
     return CallOnce([&] { return ::ioctl(fd(), TUNSETQUEUE, &queue); });
   }
+  if (request == "TUNGETIFF") {
+    ifreq attached{};
+    const SysResult result = GetInterface(fd(), &attached);
+    return result < 0 ? result : static_cast<uint16_t>(attached.ifr_flags);
+  }
+  if (request == "TUNSETVNETHDRSZ") {
+    const SysResult result = SetHeaderSize(static_cast<size_t>(value));
+    if (result >= 0) header_chosen_ = true;
+    return result;
+  }
   for (const ControlRequest& known : kControlRequests) {
     if (request != known.name) continue;
     if (known.argument == Argument::kValue) {
@@ -149,7 +168,8 @@ SysResult TunDevice::Control(const std::string& request, int value) {
 }
 
 SysResult TunDevice::SetHeaderSize(size_t bytes) {
-  const SysResult result = Control("TUNSETVNETHDRSZ", static_cast<int>(bytes));
+  const int size = static_cast<int>(bytes);
+  const SysResult result = CallOnce([&] { return ::ioctl(fd(), TUNSETVNETHDRSZ, &size); });
   if (result >= 0) framing_.virtio_header = bytes;
   return result;
 }
@@ -161,7 +181,7 @@ SysResult TunDevice::SetOffload(uint32_t wanted, bool shared) {
   // Without an Ethernet header the kernel hands superpackets in tunnels over but takes none back
   // (virtio_net_hdr_tnl_to_skb() counts ETH_HLEN in, whatever the device).
   if (!framing_.ethernet) wanted &= ~(kTunnel | kTunnelChecksum);
-  const bool own_header = framing_.virtio_header != 0 && !shared;
+  const bool own_header = framing_.virtio_header != 0 && !shared && !header_chosen_;
   if (own_header) {
     const size_t size = (wanted & kTunnel) != 0 ? kMaxVirtioHeader : VirtioNetHdr::kSize;
     const SysResult result = SetHeaderSize(size);
@@ -179,6 +199,47 @@ SysResult TunDevice::SetOffload(uint32_t wanted, bool shared) {
     result = set();
   }
   return result < 0 ? result : static_cast<SysResult>(wanted);
+}
+
+SysResult TunDevice::SetFilter(const std::vector<sock_filter>& program) {
+  if (program.empty()) {
+    int unused = 0;
+    const SysResult removed = CallOnce([&] { return ::ioctl(fd(), TUNDETACHFILTER, &unused); });
+    if (removed >= 0) filter_.clear();
+    return removed;
+  }
+  std::vector<sock_filter> next(program);
+  const sock_fprog argument{static_cast<unsigned short>(next.size()), next.data()};
+  const SysResult result = CallOnce([&] { return ::ioctl(fd(), TUNATTACHFILTER, &argument); });
+  if (result >= 0) {
+    filter_.swap(next);
+  } else if (!filter_.empty()) {
+    // The kernel has taken the address of the one that it refused.
+    const sock_fprog before{static_cast<unsigned short>(filter_.size()), filter_.data()};
+    (void)::ioctl(fd(), TUNATTACHFILTER, &before);
+  }
+  return result;
+}
+
+SysResult TunDevice::GetFilter(std::vector<sock_filter>* program) const {
+  sock_fprog known{};
+  const SysResult result = CallOnce([&] { return ::ioctl(fd(), TUNGETFILTER, &known); });
+  if (result < 0) return result;
+  program->clear();
+  if (filter_.empty()) return 0;
+  if (known.filter != filter_.data() || known.len != filter_.size()) return -EBUSY;
+  *program = filter_;
+  return 0;
+}
+
+SysResult TunDevice::SetTransmitFilter(uint16_t flags, const std::vector<uint8_t>& addresses) {
+  tun_filter filter{};
+  filter.flags = flags;
+  filter.count = static_cast<uint16_t>(addresses.size() / ETH_ALEN);
+  std::vector<uint8_t> argument(sizeof filter);
+  std::memcpy(argument.data(), &filter, sizeof filter);
+  argument.insert(argument.end(), addresses.begin(), addresses.end());
+  return CallOnce([&] { return ::ioctl(fd(), TUNSETTXFILTER, argument.data()); });
 }
 
 SysResult TunDevice::PacketFraming(Framing* framing) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/device/device.h"
 #include "core/io/tun_io.h"
@@ -15,8 +16,12 @@ class TunDevice final : public Device {
  public:
   /// Opens `path` and attaches to the device that `name` and `flags` (IFF_TUN, IFF_TAP, IFF_NO_PI, ...) name,
   /// in the calling thread's network namespace. `name` may hold one %d. Changes `device` only when all went
-  /// well.
-  static Failure Open(const char* path, const std::string& name, uint16_t flags, TunDevice* device);
+  /// well. A new device gets `index`, unless that is 0 (TUNSETIFINDEX).
+  static Failure Open(const char* path, const std::string& name, uint16_t flags, int index,
+                      TunDevice* device);
+
+  /// What the driver behind `path` has (TUNGETFEATURES): IFF_*. Attaches to nothing.
+  static Failure Features(const char* path, uint32_t* flags);
 
   /// Tells the interface of a descriptor that something else opened, and its network namespace where that can
   /// be had: -ENOTSOCK for what is no tun descriptor, -EBADFD for one that is not attached.
@@ -27,8 +32,19 @@ class TunDevice final : public Device {
   static Failure Adopt(int fd, bool packet_info, TunDevice* device);
 
   /// One of the ioctls that take or give an int, by its name ("TUNSETPERSIST"); TUNSETQUEUE takes
-  /// IFF_DETACH_QUEUE or IFF_ATTACH_QUEUE.
+  /// IFF_DETACH_QUEUE or IFF_ATTACH_QUEUE, and TUNGETIFF gives the flags. A TUNSETVNETHDRSZ holds against
+  /// SetOffload, and goes before it.
   SysResult Control(const std::string& request, int value) override;
+
+  /// TUNATTACHFILTER, TUNDETACHFILTER; -EINVAL on what is no tap. What is queued stays queued.
+  SysResult SetFilter(const std::vector<sock_filter>& program) override;
+
+  /// The program of SetFilter; empty without one. The kernel tells its address and length only
+  /// (TUNGETFILTER): -EBUSY when the last one to set a filter was somebody else.
+  SysResult GetFilter(std::vector<sock_filter>* program) const override;
+
+  /// TUNSETTXFILTER: `addresses` are of six bytes each.
+  SysResult SetTransmitFilter(uint16_t flags, const std::vector<uint8_t>& addresses) override;
 
   /// TUNSETOFFLOAD, and TUNSETVNETHDRSZ on a device with IFF_VNET_HDR.
   SysResult SetOffload(uint32_t wanted, bool shared) override;
@@ -54,6 +70,10 @@ class TunDevice final : public Device {
 
   UniqueFd fd_;
   TunFraming framing_;
+  bool header_chosen_ = false;
+  /// The kernel keeps its address, and reads it again when a queue is attached that is not to skip it. A move
+  /// keeps it in place.
+  std::vector<sock_filter> filter_;
   int status_ = -1;  // the flags of a descriptor that was taken over, as they were
 };
 

@@ -16,8 +16,14 @@ void TakeTun(Bytes bytes, LinkInfo* link) {
   const AttributeTable<IFLA_TUN_NUM_DISABLED_QUEUES> data(bytes);
   const Bytes packet_info = data.Get(IFLA_TUN_PI);
   if (packet_info.size == 0) return;
-  link->tun = TunInfo{packet_info.data[0] != 0,
-                      data.U32(IFLA_TUN_NUM_QUEUES, 1) + data.U32(IFLA_TUN_NUM_DISABLED_QUEUES)};
+  TunInfo tun;
+  tun.packet_info = packet_info.data[0] != 0;
+  if (data.Has(IFLA_TUN_OWNER)) tun.owner = data.U32(IFLA_TUN_OWNER);
+  if (data.Has(IFLA_TUN_GROUP)) tun.group = data.U32(IFLA_TUN_GROUP);
+  tun.persist = data.U8(IFLA_TUN_PERSIST) != 0;
+  tun.queues = data.U32(IFLA_TUN_NUM_QUEUES, 1);
+  tun.disabled_queues = data.U32(IFLA_TUN_NUM_DISABLED_QUEUES);
+  link->tun = tun;
 }
 
 void TakeAlternativeNames(Bytes properties, LinkInfo* link) {
@@ -110,6 +116,7 @@ bool ParseLink(Bytes payload, LinkInfo* link) {
   link->kind = kind.String(IFLA_INFO_KIND);
   if (link->kind == "tun") TakeTun(kind.Get(IFLA_INFO_DATA), link);
   link->flags = header.ifi_flags;
+  link->hardware_type = header.ifi_type;
   link->mtu = attributes.U32(IFLA_MTU);
   link->tx_queue_length = attributes.U32(IFLA_TXQLEN);
   link->master = attributes.U32(IFLA_MASTER);

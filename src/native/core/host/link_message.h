@@ -13,10 +13,14 @@
 
 namespace tunsock {
 
-/// What RTM_GETLINK tells of tun devices.
+/// What RTM_GETLINK tells of tun devices (IFLA_TUN_*).
 struct TunInfo {
-  bool packet_info = false;  // no IFF_NO_PI
-  uint32_t queues = 1;       // descriptors that are attached, detached ones too
+  bool packet_info = false;       // no IFF_NO_PI
+  std::optional<uint32_t> owner;  // a user id, as the asker's user namespace numbers it
+  std::optional<uint32_t> group;
+  bool persist = false;
+  uint32_t queues = 1;           // descriptors that are in service
+  uint32_t disabled_queues = 0;  // those that are detached
 };
 
 /// A network interface, as RTM_NEWLINK tells.
@@ -26,6 +30,7 @@ struct LinkInfo {
   std::vector<std::string> alternative_names;  // IFLA_ALT_IFNAME
   std::string kind;                            // "veth", "tun" ...; empty for hardware and loopback
   uint32_t flags = 0;                          // IFF_*
+  uint16_t hardware_type = 0;                  // ARPHRD_*
   uint32_t mtu = 0;
   uint32_t tx_queue_length = 0;
   uint32_t master = 0;  // the index of the bridge (or bond, ...) that it is a port of, or 0
