@@ -52,6 +52,7 @@ export type { OffloadFallback } from './socket/offload-state';
 export type { FanoutOptions, PacketSocketOptions } from './socket/options/packet-socket-options';
 export type { SocketOptions } from './socket/options/socket-options';
 export type { TunOptions } from './socket/options/tun-socket-options';
+export type { VhostOptions } from './socket/options/vhost-options';
 export { PacketSocket } from './socket/packet-socket';
 export { socketFromFd } from './socket/socket-from-fd';
 export { TunSocket } from './socket/tun-socket';

@@ -107,10 +107,11 @@ export class TunSocket extends MessageSocket {
    * Limits the bytes of sent packets that the kernel may hold; over it, sending blocks or fails with EAGAIN
    * (TUNSETSNDBUF). Of the whole device, not of this queue.
    *
-   * @param size - 1 to 2147483647 bytes; the kernel starts at 2147483647.
+   * @param size - 1 to 2147483647 bytes; the kernel starts at 2147483647. With `vhost` in tun mode the most is 2147483646, where it starts
+   * then: without a limit the kernel's thread takes packets for Ethernet frames and loses them.
    */
   setSendBufferSize(size: number): void {
-    this.#control('TUNSETSNDBUF', integer('size', size, 1, 0x7fffffff));
+    this.#control('TUNSETSNDBUF', integer('size', size, 1, this.vhost ? 0x7ffffffe : 0x7fffffff));
     internalsOf(this).roomChanged();
   }
 
@@ -156,9 +157,9 @@ export class TunSocket extends MessageSocket {
       configure(handle, link, config, undo);
       // Last, since some kernels take it only when the link is up.
       const shared = config.multiQueue && (link.tun?.queues ?? 1) > 1;
-      const offload = OffloadState.enable(handle, config.offload, shared, 'TUNSETOFFLOAD', {
-        interface: name,
-      });
+      const context = { interface: name };
+      const { offload: mode, vhost } = config;
+      const offload = OffloadState.enable(handle, mode, shared, 'TUNSETOFFLOAD', context, undefined, vhost);
       // Nothing that can fail comes after it: a device that stays would be left behind.
       const persist = config.persist === undefined ? undefined : Number(config.persist);
       control(handle, 'TUNSETPERSIST', persist, name);

@@ -15,9 +15,16 @@ import {
   socketConfig,
   wholeNumber,
 } from './socket-options';
+import {
+  VHOST_OPTIONS,
+  type VhostConfig,
+  type VhostOptions,
+  vhostConfig,
+  withoutVhost,
+} from './vhost-options';
 
 /** How TunSocket.open() makes a device, or attaches to one. Each option has its kernel's default where none is named. */
-export interface TunOptions extends SocketOptions {
+export interface TunOptions extends SocketOptions, VhostOptions {
   /** The interface's name, at most 15 bytes; one '%d' in it lets the kernel number it. Default 'tun%d' or 'tap%d'. */
   name?: string;
   /** 'tun' carries IP packets, 'tap' Ethernet frames. Default 'tun'. */
@@ -62,6 +69,7 @@ export interface TunOptions extends SocketOptions {
 
 /** TunOptions, validated and with defaults. */
 export interface TunConfig extends SocketConfig {
+  vhost: VhostConfig | undefined;
   name: string;
   tap: boolean;
   packetInfo: boolean;
@@ -84,6 +92,7 @@ export interface TunConfig extends SocketConfig {
 
 const KNOWN = [
   ...SOCKET_OPTIONS,
+  ...VHOST_OPTIONS,
   'name',
   'mode',
   'packetInfo',
@@ -124,8 +133,12 @@ export function tunConfig(options: TunOptions | undefined): TunConfig {
     throw invalidArgValue('options.packetInfo', "given only with offload 'none'", packetInfo);
   }
 
+  const vhost = vhostConfig(optional);
+  if (packetInfo) withoutVhost(vhost, 'packetInfo', 'a ring has no place for it');
+
   return {
     ...socketConfig(optional),
+    vhost,
     name:
       optional('name', (name, value) => interfaceName(name, value, { template: true })) ??
       (tap ? 'tap%d' : 'tun%d'),
