@@ -169,7 +169,6 @@ describe.each(forms)('a $mode device by vhost with offload $offload', ({ mode, o
   });
 
   it('carries TCP both ways', async () => {
-    const batch = new PacketBatch({ capacity: 64, packetSize: 65_600 });
     let busy = Promise.resolve();
     socket.on('batch', (received) => {
       const turned = new PacketBatch({ capacity: received.length, packetSize: 65_600 });
@@ -179,7 +178,6 @@ describe.each(forms)('a $mode device by vhost with offload $offload', ({ mode, o
       }
       busy = busy.then(() => socket.sendBatch(turned)).then(() => {});
     });
-    batch.clear();
     const data = randomBytes(2 ** 19);
     expect((await tcpRound(HOST, PEER, data)).equals(data)).toBe(true);
     await busy;
@@ -198,22 +196,13 @@ describe.each(forms)('a $mode device by vhost with offload $offload', ({ mode, o
     link.delete();
   });
 
-  it('gives the descriptor up without vhost', async () => {
-    const fd = socket.detach();
-    using again = TunSocket.fromFd(fd);
-    expect(again.vhost).toBe(false);
-    const message = once(udp, 'message');
-    again.sendmsg(fromPeer('by itself'));
-    expect(String((await message)[0])).toBe('by itself');
-  });
-
   it('drops and counts what the device refuses', () => {
     if (mode === 'tap') return expect(socket.sendmsg(fromPeer('x'))).toBeGreaterThan(0);
     const before = socket.link.counters();
     expect(socket.sendmsg(Buffer.alloc(40))).toBe(40);
     const dropped = () => {
       const now = socket.link.counters();
-      return now.rxDropped + now.rxErrors + now.rxFrameErrors - before.rxDropped - before.rxErrors;
+      return now.rxDropped + now.rxErrors - before.rxDropped - before.rxErrors;
     };
     expect(socket.stats().sent).toMatchObject({ packets: 1, errors: 0 });
     return expect.poll(dropped, { timeout: 10_000 }).toBeGreaterThan(0);
@@ -228,7 +217,7 @@ describe.each(forms)('a $mode device by vhost with offload $offload', ({ mode, o
     socket.on('message', () => {});
     await setImmediate();
     const error = once(socket, 'error');
-    const closed = new Promise((resolve) => socket.once('close', resolve));
+    const closed = new Promise<void>((resolve) => socket.once('close', resolve));
     const deleted = error.catch((thrown) => [thrown]);
     socket.link.delete();
     expect((await deleted)[0]).toMatchObject({ code: 'EBADFD' });

@@ -226,8 +226,8 @@ export function packetConfig(options: PacketSocketOptions): PacketConfig {
     );
   }
   const ignoreOutgoing = optional('ignoreOutgoing', boolean) ?? false;
-  const vhost = vhostConfig(optional);
-  if (datagram) withoutVhost(vhost, "type 'dgram'", 'the kernel has it for whole frames only');
+  let vhost = vhostConfig(optional);
+  if (datagram) vhost = withoutVhost(vhost, "type 'dgram'", 'the kernel has it for whole frames only');
   return {
     ...socketConfig(optional),
     vhost,

@@ -133,8 +133,8 @@ export function tunConfig(options: TunOptions | undefined): TunConfig {
     throw invalidArgValue('options.packetInfo', "given only with offload 'none'", packetInfo);
   }
 
-  const vhost = vhostConfig(optional);
-  if (packetInfo) withoutVhost(vhost, 'packetInfo', 'a ring has no place for it');
+  let vhost = vhostConfig(optional);
+  if (packetInfo) vhost = withoutVhost(vhost, 'packetInfo', 'a ring has no place for it');
 
   return {
     ...socketConfig(optional),

@@ -46,8 +46,8 @@ function ringSize(name: string, value: unknown): number {
   return size;
 }
 
-/** Refuses what does not go with it. `name` is the other option. */
-export function withoutVhost(vhost: VhostConfig | undefined, name: string, reason: string): void {
+/** What is in force beside an option that it does not go with, whose name is `name`. */
+export function withoutVhost(vhost: VhostConfig | undefined, name: string, reason: string): undefined {
   if (vhost?.required)
     throw invalidArgValue('options.vhost', `false or 'prefer' with ${name}: ${reason}`, true);
 }
