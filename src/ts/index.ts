@@ -54,6 +54,7 @@ export type { FanoutOptions, PacketSocketOptions } from './socket/options/packet
 export type { SocketOptions } from './socket/options/socket-options';
 export type { OffloadRequest, TunOptions } from './socket/options/tun-socket-options';
 export type { UdpSocketOptions } from './socket/options/udp-socket-options';
+export type { VhostOptions } from './socket/options/vhost-options';
 export { PacketSocket } from './socket/packet-socket';
 export { socketFromFd } from './socket/socket-from-fd';
 export type { TunFeatures, TunInfo } from './socket/tun-info';

@@ -87,9 +87,19 @@ export interface SocketHandle {
   address(request: string, meta: Uint8Array): number;
   /**
    * Says what the device may hand over unfinished (TUN_F_*), with virtio headers where that is anything; `split` cuts and merges superpackets.
-   * Returns what is in force. Before the first packet.
+   * With `vhostDevice` packets go by vhost-net, or unless it is required as they do without. Returns what of the offload is in force; the failure's
+   * syscall is empty where the device refuses the offload. Before the first packet.
    */
-  openPath(offload: number, split: boolean, shared: boolean): number;
+  openPath(
+    offload: number,
+    split: boolean,
+    shared: boolean,
+    vhostDevice: string | undefined,
+    vhostRing: number,
+    vhostRequired: boolean,
+  ): number | Failure;
+  /** Whether packets go by vhost-net; also once closed. */
+  vhost(): boolean;
   /** Nothing longer is made of what is sent. */
   setMtu(bytes: number): number;
   /** Bytes of virtio header before each packet of the descriptor; 0 for none. */

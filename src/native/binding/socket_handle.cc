@@ -8,6 +8,13 @@
 #include "binding/packet_args.h"
 
 namespace tunsock {
+namespace {
+
+/// How long what was sent has to leave when a socket is closed.
+constexpr int kDrainMs = 100;
+
+}  // namespace
+
 Napi::Function SocketHandle::Define(Napi::Env env) {
   return DefineClass(env, "SocketHandle",
                      {
@@ -28,6 +35,7 @@ Napi::Function SocketHandle::Define(Napi::Env env) {
                          InstanceMethod<&SocketHandle::ChangeMembership>("changeMembership"),
                          InstanceMethod<&SocketHandle::Address>("address"),
                          InstanceMethod<&SocketHandle::OpenPath>("openPath"),
+                         InstanceMethod<&SocketHandle::Vhost>("vhost"),
                          InstanceMethod<&SocketHandle::SetMtu>("setMtu"),
                          InstanceMethod<&SocketHandle::VirtioHeader>("virtioHeader"),
                          InstanceMethod<&SocketHandle::RefusedOffload>("refusedOffload"),
@@ -44,14 +52,14 @@ SocketHandle::~SocketHandle() {
 }
 
 Napi::Value SocketHandle::Create(Napi::Env env, std::unique_ptr<Device>* device) {
-  std::unique_ptr<HeldIo> io;
-  const SysResult opened = OpenDataPath(device->get(), {}, &io);
-  if (opened < 0) return FailureValue(env, {opened, "open"});
+  DataPath path;
+  const Failure failure = OpenDataPath(device->get(), {}, &path);
+  if (failure.error < 0) return FailureValue(env, {failure.error, "open"});
   const Napi::Object object = env.GetInstanceData<Napi::FunctionReference>()->New({});
   if (object.IsEmpty()) return object;
   SocketHandle* handle = Unwrap(object);
   handle->device_ = std::move(*device);
-  handle->io_ = std::move(io);
+  handle->io_ = std::move(path.io);
   if (handle->calls_.Define(env, object) != napi_ok) return {};
   return object;
 }
@@ -119,7 +127,7 @@ Napi::Value SocketHandle::Close(const Napi::CallbackInfo& info) {
 /// release(): the descriptor, which is the caller's from here on; the rest is closed.
 Napi::Value SocketHandle::Release(const Napi::CallbackInfo& info) {
   watch_.Close();
-  io_.reset();
+  CloseIo();
   const SysResult fd = closed() ? -EBADF : device_->Release();
   CloseAll();
   return ResultValue(info.Env(), fd);
@@ -128,15 +136,21 @@ Napi::Value SocketHandle::Release(const Napi::CallbackInfo& info) {
 /// giveBack(): the same for a descriptor that was taken over, which is as it was before that.
 Napi::Value SocketHandle::GiveBack(const Napi::CallbackInfo& info) {
   watch_.Close();
-  io_.reset();
+  CloseIo();
   const SysResult fd = closed() ? -EBADF : device_->GiveBack();
   CloseAll();
   return ResultValue(info.Env(), fd);
 }
 
+void SocketHandle::CloseIo() {
+  // Nothing can be done about what does not leave.
+  if (io_ != nullptr) (void)io_->Drain(kDrainMs);
+  io_.reset();
+}
+
 void SocketHandle::CloseAll() {
   watch_.Close();
-  io_.reset();
+  CloseIo();
   device_.reset();
 }
 
@@ -198,15 +212,27 @@ Napi::Value SocketHandle::Address(const Napi::CallbackInfo& info) {
   return ResultValue(info.Env(), result);
 }
 
-/// openPath(offload, split, shared): sets the device up and makes its data path anew, before the first packet
-/// is moved. What of `offload` (TUN_F_*) is in force, or a negative errno.
+/// openPath(offload, split, shared, vhostDevice | undefined, vhostRing, vhostRequired): sets the device up
+/// and makes its data path anew, before the first packet is moved. What of `offload` (TUN_F_*) is in force,
+/// or { error, syscall }, whose syscall is empty where the device refuses the offload.
 Napi::Value SocketHandle::OpenPath(const Napi::CallbackInfo& info) {
-  if (closed()) return ResultValue(info.Env(), -EBADF);
+  if (closed()) return FailureValue(info.Env(), {-EBADF, ""});
   DataPathOptions options;
   options.offload = UintArg(info, 0);
   options.split = info[1].ToBoolean();
   options.shared = info[2].ToBoolean();
-  return ResultValue(info.Env(), OpenDataPath(device_.get(), options, &io_));
+  if (info[3].IsString()) options.vhost = {StringArg(info, 3), UintArg(info, 4), info[5].ToBoolean()};
+  DataPath path;
+  const Failure failure = OpenDataPath(device_.get(), options, &path);
+  if (failure.error < 0) return FailureValue(info.Env(), failure);
+  io_ = std::move(path.io);
+  vhost_ = path.vhost;
+  return ResultValue(info.Env(), path.offload);
+}
+
+/// vhost(): whether packets go by the kernel's thread.
+Napi::Value SocketHandle::Vhost(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), vhost_);
 }
 
 /// setMtu(bytes): nothing longer is made of what is sent.

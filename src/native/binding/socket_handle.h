@@ -43,6 +43,7 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   Napi::Value Control(const Napi::CallbackInfo& info);
   Napi::Value Address(const Napi::CallbackInfo& info);
   Napi::Value OpenPath(const Napi::CallbackInfo& info);
+  Napi::Value Vhost(const Napi::CallbackInfo& info);
   Napi::Value SetMtu(const Napi::CallbackInfo& info);
   Napi::Value VirtioHeader(const Napi::CallbackInfo& info);
   Napi::Value RefusedOffload(const Napi::CallbackInfo& info);
@@ -50,12 +51,15 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   Napi::Value NetworkNamespace(const Napi::CallbackInfo& info);
 
   void CloseAll();
+  /// Ends the movement of packets: what was sent has left, within a bound, and the descriptor is free.
+  void CloseIo();
   [[nodiscard]] bool closed() const { return device_ == nullptr; }
 
   /// The descriptor goes last: the loop must not watch one that is closed, and packets must not go through
   /// it.
   std::unique_ptr<Device> device_;
   std::unique_ptr<HeldIo> io_;
+  bool vhost_ = false;
   SocketCalls calls_;
   SocketWatch watch_;
 };

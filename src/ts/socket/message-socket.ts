@@ -265,6 +265,11 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
     return this.#closed;
   }
 
+  /** Whether the kernel's vhost thread moves the packets (the option `vhost`). */
+  get vhost(): boolean {
+    return this.#handle.vhost();
+  }
+
   /** What is in force of the option `offload`: 'none' too where the kernel has nothing of what it needs. */
   get offload(): OffloadMode {
     return this.#setup.offload.mode;

@@ -1,7 +1,8 @@
 import { channel } from 'node:diagnostics_channel';
-import type { SocketHandle } from '../native';
-import { check, type SystemErrorContext } from '../support/errors';
+import type { Failure, SocketHandle } from '../native';
+import { type SystemErrorContext, systemError } from '../support/errors';
 import type { OffloadFeature, OffloadMode } from '../support/types';
+import type { VhostConfig } from './options/vhost-options';
 
 /** TUN_F_* of linux/if_tun.h. */
 const FEATURES: readonly (readonly [OffloadFeature, number])[] = [
@@ -42,6 +43,44 @@ export interface OffloadFallback {
 
 const fallbackChannel = channel('tunsock:offload:fallback');
 
+const NO_VHOST =
+  'load the module with modprobe vhost_net, or start the container with --device /dev/vhost-net';
+const NOT_ALLOWED =
+  'the file may not be opened: be in its group, which most systems call kvm (or vhost), or run as root';
+const vhostHints = new Map<string, string>([
+  ['open -2', NO_VHOST],
+  ['open -6', NO_VHOST],
+  ['open -19', NO_VHOST],
+  ['open -13', NOT_ALLOWED],
+  ['open -1', NOT_ALLOWED],
+  ['VHOST_SET_OWNER -25', 'the file is not that of vhost-net'],
+  [
+    'VHOST_GET_FEATURES -95',
+    "this kernel's vhost-net lacks virtio 1, merged receive buffers or the event index",
+  ],
+  ['TUNSETVNETHDRSZ -16', 'the other queues of the device are without vhost: open them all with vhost: true'],
+  [
+    'PACKET_VNET_HDR_SZ -92',
+    "offload with vhost on a packet socket needs Linux 6.4; offload 'none' does not",
+  ],
+  ['mmap -12', 'there is no memory for rings of that size: make vhostRing smaller'],
+]);
+
+/** Why there is no data path; what opening vhost-net fails with is about its file. */
+function pathError(
+  { error, syscall }: Failure,
+  offloadCall: string,
+  context: SystemErrorContext,
+  vhost: VhostConfig | undefined,
+): Error {
+  if (syscall === '') return systemError(error, offloadCall, context);
+  const ofFile = syscall === 'open' || (syscall.startsWith('VHOST_') && syscall !== 'VHOST_NET_SET_BACKEND');
+  return systemError(error, syscall, {
+    ...(ofFile ? { path: vhost?.device } : context),
+    hint: vhostHints.get(`${syscall} ${error}`),
+  });
+}
+
 /** What of offload is in force on a socket. */
 export class OffloadState {
   /** Nothing, as of a socket without virtio headers. */
@@ -59,7 +98,8 @@ export class OffloadState {
 
   /**
    * Switches it on, and says so to the kernel: on each attach, since what another process has said outlives it. `shared`: other sockets
-   * have the same device. `wanted`: features, where not all that the mode can do with.
+   * have the same device. `wanted`: features, where not all that the mode can do with. `vhost`: packets go
+   * by vhost-net, if they do (handle.vhost()).
    */
   static enable(
     handle: SocketHandle,
@@ -68,8 +108,17 @@ export class OffloadState {
     syscall: string,
     context: SystemErrorContext,
     wanted = WANTED[mode],
+    vhost?: VhostConfig,
   ): OffloadState {
-    const granted = check(handle.openPath(wanted & WANTED[mode], mode === 'split', shared), syscall, context);
+    const granted = handle.openPath(
+      wanted & WANTED[mode],
+      mode === 'split',
+      shared,
+      vhost?.device,
+      vhost?.ring ?? 0,
+      vhost?.required ?? false,
+    );
+    if (typeof granted !== 'number') throw pathError(granted, syscall, context, vhost);
     return mode === 'none' || (mode === 'split' && granted === 0)
       ? OffloadState.none
       : new OffloadState(mode, granted);

@@ -253,10 +253,17 @@ export class PacketSocket extends MessageSocket<PacketInfo> {
   }
 }
 
+/** A link header that nobody here can look behind; with `vhost`, a kernel before 6.4 (PACKET_VNET_HDR_SZ). */
+const NO_OFFLOAD: ReadonlySet<string> = new Set(['EOPNOTSUPP', 'ENOPROTOOPT']);
+
 /** What of offload the options ask for, or by default as much as the link can have. */
-function offloadOf(handle: SocketHandle, { offload, interface: name, settings }: PacketConfig): OffloadState {
-  const mode = offload ?? 'split';
-  if (mode === 'none') return OffloadState.none;
+function offloadOf(
+  handle: SocketHandle,
+  config: PacketConfig,
+  mode = config.offload ?? 'split',
+): OffloadState {
+  const { offload, interface: name, settings, vhost } = config;
+  if (mode === 'none' && vhost === undefined) return OffloadState.none;
   // Past the queueing discipline the kernel cuts no superpackets.
   const wanted = mode === 'split' && settings.qdiscBypass ? CHECKSUMS_ONLY : undefined;
   try {
@@ -267,10 +274,11 @@ function offloadOf(handle: SocketHandle, { offload, interface: name, settings }:
       'PACKET_VNET_HDR',
       { interface: name || undefined },
       wanted,
+      vhost,
     );
   } catch (error) {
-    if (offload !== undefined || (error as SystemError).code !== 'EOPNOTSUPP') throw error;
-    return OffloadState.none;
+    if (offload !== undefined || mode === 'none' || !NO_OFFLOAD.has((error as SystemError).code)) throw error;
+    return offloadOf(handle, config, 'none');
   }
 }
 
@@ -293,7 +301,7 @@ function setupOf(
     receiveTimeout,
     sendQueueLimit,
     signal,
-    metadata: META_LINK,
+    metadata: handle.vhost() ? 0 : META_LINK,
     offload,
     checkMeta: (meta) => checkPacketMeta(meta, datagram, offload),
     hint: (errno, syscall, flags) => hint(errno, syscall, flags, datagram),

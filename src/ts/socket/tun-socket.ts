@@ -116,10 +116,11 @@ export class TunSocket extends MessageSocket {
    * Limits the bytes of sent packets that the kernel may hold; over it, sending blocks or fails with EAGAIN
    * (TUNSETSNDBUF). Of the whole device, not of this queue.
    *
-   * @param size - 1 to 2147483647 bytes; the kernel starts at 2147483647.
+   * @param size - 1 to 2147483647 bytes; the kernel starts at 2147483647. With `vhost` in tun mode the most is 2147483646, where it starts
+   * then: without a limit the kernel's thread takes packets for Ethernet frames and loses them.
    */
   setSendBufferSize(size: number): void {
-    this.#control('TUNSETSNDBUF', integer('size', size, 1, 0x7fffffff));
+    this.#control('TUNSETSNDBUF', integer('size', size, 1, this.vhost ? 0x7ffffffe : 0x7fffffff));
     internalsOf(this).roomChanged();
   }
 
@@ -282,15 +283,16 @@ export class TunSocket extends MessageSocket {
       // Last, since some kernels take it only when the link is up.
       const { queues, disabledQueues } = link.tun ?? { queues: 1, disabledQueues: 0 };
       const shared = config.multiQueue && queues + disabledQueues > 1;
+      const context = { interface: name };
+      const { offload: mode, offloadFeatures, vhost } = config;
       const offload = OffloadState.enable(
         handle,
-        config.offload,
+        mode,
         shared,
         'TUNSETOFFLOAD',
-        {
-          interface: name,
-        },
-        config.offloadFeatures,
+        context,
+        offloadFeatures,
+        vhost,
       );
       configureOwnership(handle, link, config, undo);
       return new TunSocket(setupOf(config, handle, netns, offload, name, link));

@@ -5,9 +5,13 @@
 
 #include "core/io/datagram_offload_io.h"
 #include "core/io/offload_io.h"
+#include "core/io/vhost_io.h"
 
 namespace tunsock {
 namespace {
+
+/// TUN_F_UDP_TUNNEL_GSO and its checksums: their virtio header is longer than that of a ring.
+constexpr uint32_t kTunnelOffload = 0x80 | 0x100;
 
 /// `io`, or what cuts and makes superpackets over it.
 SysResult Split(const Device& device, const GroOptions& merge, std::unique_ptr<PacketIo>* io) {
@@ -20,36 +24,76 @@ SysResult Split(const Device& device, const GroOptions& merge, std::unique_ptr<P
   return 0;
 }
 
+Failure SetOffload(Device* device, const DataPathOptions& options, uint32_t refused, uint32_t* granted) {
+  if (!options.offload) return {};
+  const SysResult result = device->SetOffload(*options.offload & ~refused, options.shared);
+  if (result < 0) return {result, ""};
+  *granted = static_cast<uint32_t>(result);
+  return {};
+}
+
+/// Puts the device behind vhost-net, all or nothing.
+Failure OpenVhost(Device* device, const DataPathOptions& options, std::unique_ptr<PacketIo>* io) {
+  VhostOptions vhost;
+  vhost.path = options.vhost->path.c_str();
+  vhost.ring_size = options.vhost->ring_size;
+  Failure failure = device->PrepareVhost(options.shared, &vhost.framing);
+  if (failure.error < 0) return failure;
+  std::unique_ptr<PacketIo> socket = device->MakeIo();
+  std::unique_ptr<VhostIo> rings;
+  failure = socket == nullptr ? Failure{-ENOMEM, "vhost"} : VhostIo::Open(device->fd(), vhost, &rings);
+  if (failure.error < 0) {
+    device->LeaveVhost();
+    return failure;
+  }
+  rings->SetSocket(std::move(socket));
+  *io = std::move(rings);
+  return {};
+}
+
+/// What moves the packets as they are on the descriptor.
+Failure OpenIo(Device* device, const DataPathOptions& options, std::unique_ptr<PacketIo>* io,
+               DataPath* made) {
+  Failure failure = SetOffload(device, options, options.vhost ? kTunnelOffload : 0, &made->offload);
+  if (failure.error < 0) return failure;
+  if (options.vhost) {
+    failure = OpenVhost(device, options, io);
+    made->vhost = failure.error == 0;
+    if (made->vhost || options.vhost->required) return failure;
+    failure = SetOffload(device, options, 0, &made->offload);
+    if (failure.error < 0) return failure;
+  }
+  *io = device->MakeIo();
+  return *io == nullptr ? Failure{-ENOMEM, ""} : Failure{};
+}
+
 }  // namespace
 
-SysResult OpenDataPath(Device* device, const DataPathOptions& options, std::unique_ptr<HeldIo>* path) {
+Failure OpenDataPath(Device* device, const DataPathOptions& options, DataPath* path) {
   GroOptions merge;
   const bool split_packets = options.split && !device->datagrams();
   if (split_packets) {
     const SysResult framed = device->PacketFraming(&merge.framing);
-    if (framed < 0) return framed;
+    if (framed < 0) return {framed, ""};
   }
-  SysResult granted = 0;
-  if (options.offload) {
-    granted = device->SetOffload(*options.offload, options.shared);
-    if (granted < 0) return granted;
-  }
-  std::unique_ptr<PacketIo> io = device->MakeIo();
-  if (io == nullptr) return -ENOMEM;
+  DataPath made;
+  std::unique_ptr<PacketIo> io;
+  const Failure failure = OpenIo(device, options, &io, &made);
+  if (failure.error < 0) return failure;
   if (split_packets) {
-    merge.tso4 = (granted & OffloadStats::kTso4) != 0;
-    merge.tso6 = (granted & OffloadStats::kTso6) != 0;
-    merge.uso = (granted & OffloadStats::kUso) != 0;
+    merge.tso4 = (made.offload & OffloadStats::kTso4) != 0;
+    merge.tso6 = (made.offload & OffloadStats::kTso6) != 0;
+    merge.uso = (made.offload & OffloadStats::kUso) != 0;
     const SysResult split = Split(*device, merge, &io);
-    if (split < 0) return split;
-  } else if (options.split && granted != 0) {
+    if (split < 0) return {split, ""};
+  } else if (options.split && made.offload != 0) {
     io.reset(new (std::nothrow) DatagramOffloadIo(std::move(io)));
-    if (io == nullptr) return -ENOMEM;
+    if (io == nullptr) return {-ENOMEM, ""};
   }
-  std::unique_ptr<HeldIo> held(new (std::nothrow) HeldIo(std::move(io)));
-  if (held == nullptr) return -ENOMEM;
-  *path = std::move(held);
-  return granted;
+  made.io.reset(new (std::nothrow) HeldIo(std::move(io)));
+  if (made.io == nullptr) return {-ENOMEM, ""};
+  *path = std::move(made);
+  return {};
 }
 
 }  // namespace tunsock

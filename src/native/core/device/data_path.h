@@ -3,11 +3,21 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "core/device/device.h"
 #include "core/io/held_io.h"
+#include "core/sys/failure.h"
 
 namespace tunsock {
+
+/// Whether packets go by the kernel's thread and rings (core/io/vhost_io.h).
+struct VhostChoice {
+  std::string path;
+  uint32_t ring_size = 0;
+  /// Without it what can't be had is done without.
+  bool required = true;
+};
 
 /// How packets go between a device and its socket.
 struct DataPathOptions {
@@ -17,10 +27,19 @@ struct DataPathOptions {
   bool split = false;
   /// Other sockets move packets of the same device, and how it is set up is theirs too.
   bool shared = false;
+  std::optional<VhostChoice> vhost;
+};
+
+/// What moves the packets of a device, and how.
+struct DataPath {
+  std::unique_ptr<HeldIo> io;
+  uint32_t offload = 0;  // what of it is in force (TUN_F_*)
+  bool vhost = false;
 };
 
 /// Sets the device up for `options`, and makes what moves its packets; the one place where an io is put
-/// together. Returns what of the offload is in force, or a negative errno, and then `path` is as it was.
-SysResult OpenDataPath(Device* device, const DataPathOptions& options, std::unique_ptr<HeldIo>* path);
+/// together. The failure's syscall is empty where the device refuses the offload. Changes `path` only when
+/// all went well.
+Failure OpenDataPath(Device* device, const DataPathOptions& options, DataPath* path);
 
 }  // namespace tunsock

@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "core/io/packet_io.h"
+#include "core/io/vhost_io.h"
 #include "core/offload/packet_view.h"
+#include "core/sys/failure.h"
 #include "core/sys/sys_result.h"
 
 namespace tunsock {
@@ -50,6 +52,14 @@ class Device {
 
   /// Whether what it moves are datagrams of a UDP socket, and what is to be cut is several of one length.
   [[nodiscard]] virtual bool datagrams() const { return false; }
+
+  /// Gets the descriptor ready to stand behind vhost-net, after SetOffload(), and says how it is framed then.
+  /// `shared`: as there. -EOPNOTSUPP in "vhost" for what can't stand there.
+  virtual Failure PrepareVhost(bool /*shared*/, VhostFraming* /*framing*/) { return {-EOPNOTSUPP, "vhost"}; }
+
+  /// Undoes what PrepareVhost() did, for when nothing came of it; but for the virtio header's size, which
+  /// SetOffload() sets.
+  virtual void LeaveVhost() {}
 
   /// What packets start with; -EOPNOTSUPP for a link header that tunsock can't look behind.
   virtual SysResult PacketFraming(Framing* framing) const = 0;

@@ -311,6 +311,20 @@ SysResult PacketDevice::MaxIpPacket() const {
   return result < 0 ? result : request.ifr_mtu;
 }
 
+Failure PacketDevice::PrepareVhost(bool /*shared*/, VhostFraming* framing) {
+  if (framing_.interface_index == 0) return {-EOPNOTSUPP, "vhost"};
+  if (framing_.virtio_header != 0) {
+    const SysResult result =
+        SetSocketOption(fd(), SOL_PACKET, PACKET_VNET_HDR_SZ, static_cast<int>(kRingPacketHeader));
+    if (result < 0) return {result, "PACKET_VNET_HDR_SZ"};
+    framing_.virtio_header = kRingPacketHeader;
+  }
+  Framing packets = Framing::kEthernet;
+  (void)PacketFraming(&packets);
+  *framing = {packets == Framing::kEthernet, framing_.virtio_header, PacketSocketIo(fd(), framing_).rules()};
+  return {};
+}
+
 SysResult PacketDevice::PacketFraming(Framing* framing) const {
   ifreq request;
   const SysResult result = Interface(SIOCGIFHWADDR, &request);

@@ -69,6 +69,9 @@ class PacketDevice final : public Device {
   /// PACKET_VNET_HDR: on where anything is wanted. What comes in is as the interface has it.
   SysResult SetOffload(uint32_t wanted, bool shared) override;
   [[nodiscard]] size_t virtio_header() const override { return framing_.virtio_header; }
+  /// PACKET_VNET_HDR_SZ (Linux 6.4) where there are virtio headers. -EOPNOTSUPP: a socket that is bound to no
+  /// interface. The kernel refuses one without link headers itself.
+  Failure PrepareVhost(bool shared, VhostFraming* framing) override;
   SysResult PacketFraming(Framing* framing) const override;
   /// The mtu of the interface.
   [[nodiscard]] SysResult MaxIpPacket() const override;

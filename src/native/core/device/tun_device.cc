@@ -19,6 +19,10 @@ constexpr uint32_t kUso = 0x20 | 0x40;       // USO4 and USO6, Linux 6.2
 constexpr uint32_t kTunnel = 0x80;           // UDP_TUNNEL_GSO, Linux 6.17
 constexpr uint32_t kTunnelChecksum = 0x100;  // UDP_TUNNEL_GSO_CSUM
 
+/// The largest send buffer that is a limit: the default, one more, is none (sock_can_batch in
+/// drivers/vhost/net.c).
+constexpr int kVhostSendBuffer = 0x7ffffffe;
+
 enum class Argument { kValue, kSetPointer, kGetPointer };
 
 struct ControlRequest {
@@ -240,6 +244,32 @@ SysResult TunDevice::SetTransmitFilter(uint16_t flags, const std::vector<uint8_t
   std::memcpy(argument.data(), &filter, sizeof filter);
   argument.insert(argument.end(), addresses.begin(), addresses.end());
   return CallOnce([&] { return ::ioctl(fd(), TUNSETTXFILTER, argument.data()); });
+}
+
+Failure TunDevice::PrepareVhost(bool shared, VhostFraming* framing) {
+  if (framing_.packet_info) return {-EINVAL, "vhost"};
+  if (framing_.virtio_header != 0 && framing_.virtio_header != kRingPacketHeader) {
+    if (shared) return {-EBUSY, "TUNSETVNETHDRSZ"};
+    const SysResult result = SetHeaderSize(kRingPacketHeader);
+    if (result < 0) return {result, "TUNSETVNETHDRSZ"};
+  }
+  if (!framing_.ethernet) {
+    // What another has set below the default is as good (VhostDevice::SetBackend()).
+    const SysResult size = Control("TUNGETSNDBUF", 0);
+    if (size < 0) return {size, "TUNGETSNDBUF"};
+    if (size > kVhostSendBuffer) {
+      const SysResult result = Control("TUNSETSNDBUF", kVhostSendBuffer);
+      if (result < 0) return {result, "TUNSETSNDBUF"};
+      limited_ = true;
+    }
+  }
+  *framing = {framing_.ethernet, framing_.virtio_header, {}};
+  return {};
+}
+
+void TunDevice::LeaveVhost() {
+  if (limited_) (void)Control("TUNSETSNDBUF", kVhostSendBuffer + 1);
+  limited_ = false;
 }
 
 SysResult TunDevice::PacketFraming(Framing* framing) const {

@@ -49,6 +49,10 @@ class TunDevice final : public Device {
   /// TUNSETOFFLOAD, and TUNSETVNETHDRSZ on a device with IFF_VNET_HDR.
   SysResult SetOffload(uint32_t wanted, bool shared) override;
   [[nodiscard]] size_t virtio_header() const override { return framing_.virtio_header; }
+  /// TUNSETVNETHDRSZ, which is of all queues, and in tun mode TUNSETSNDBUF. -EBUSY: other queues have
+  /// headers of another size. -EINVAL: there is packet info.
+  Failure PrepareVhost(bool shared, VhostFraming* framing) override;
+  void LeaveVhost() override;
   SysResult PacketFraming(Framing* framing) const override;
   [[nodiscard]] SysResult MaxIpPacket() const override { return 0; }
   [[nodiscard]] std::unique_ptr<PacketIo> MakeIo() const override;
@@ -74,7 +78,8 @@ class TunDevice final : public Device {
   /// The kernel keeps its address, and reads it again when a queue is attached that is not to skip it. A move
   /// keeps it in place.
   std::vector<sock_filter> filter_;
-  int status_ = -1;  // the flags of a descriptor that was taken over, as they were
+  bool limited_ = false;  // PrepareVhost() has set the send buffer, which was at its default
+  int status_ = -1;       // the flags of a descriptor that was taken over, as they were
 };
 
 }  // namespace tunsock

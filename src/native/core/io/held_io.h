@@ -38,6 +38,7 @@ class HeldIo final : public PacketIo {
   bool Arm(short wanted) override { return PacketIo::Arm(wanted) || inner_->Arm(wanted); }
   short Acknowledge(short ready) override { return inner_->Acknowledge(ready); }
   SysResult PendingError() override { return inner_->PendingError(); }
+  SysResult Drain(int timeout_ms) override { return inner_->Drain(timeout_ms); }
   void SetMtu(size_t bytes) override { inner_->SetMtu(bytes); }
   [[nodiscard]] const IoStats& stats() override;
   [[nodiscard]] const OffloadStats* offload_stats() const override { return inner_->offload_stats(); }

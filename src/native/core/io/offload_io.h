@@ -37,6 +37,7 @@ class OffloadIo final : public PacketIo {
   bool Arm(short wanted) override { return PacketIo::Arm(wanted) || inner_->Arm(wanted); }
   short Acknowledge(short ready) override { return inner_->Acknowledge(ready); }
   SysResult PendingError() override { return inner_->PendingError(); }
+  SysResult Drain(int timeout_ms) override { return inner_->Drain(timeout_ms); }
   void SetMtu(size_t bytes) override;
   [[nodiscard]] size_t Held() const override { return splitter_.remaining(); }
   void Discard() override { splitter_ = GsoSplitter(); }

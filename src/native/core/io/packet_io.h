@@ -127,6 +127,10 @@ class PacketIo {
   /// as one was taken out of the way.
   virtual SysResult PendingError() = 0;
 
+  /// Where sending ends later than the call: waits until all that was sent has left, `timeout_ms` at most.
+  /// Returns how many packets have not, or a negative errno.
+  virtual SysResult Drain(int /*timeout_ms*/) { return 0; }
+
   /// The interface's mtu has changed: nothing longer is made of what is sent.
   virtual void SetMtu(size_t /*bytes*/) {}
 

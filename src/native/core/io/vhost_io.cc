@@ -62,7 +62,12 @@ Failure VhostIo::Open(int fd, const VhostOptions& options, std::unique_ptr<Vhost
 SysResult VhostIo::Look() {
   if (looking_at_) return 0;
   const SysResult result = receive_.Next(&packet_);
-  if (result <= 0) return result < 0 ? result : -EAGAIN;
+  if (result < 0) return result;
+  if (result == 0) {
+    // The rings of a socket whose device is gone just stay empty.
+    const SysResult error = PendingError();
+    return error < 0 ? error : -EAGAIN;
+  }
   looking_at_ = true;
   return 0;
 }
@@ -191,7 +196,13 @@ short VhostIo::Acknowledge(short /*ready*/) {
 }
 
 SysResult VhostIo::PendingError() {
-  return std::min(receive_.ring().state(), send_.ring().state());
+  const SysResult broken = std::min(receive_.ring().state(), send_.ring().state());
+  return broken < 0 || socket_ == nullptr ? broken : socket_->PendingError();
+}
+
+const IoStats& VhostIo::stats() {
+  if (socket_ != nullptr) stats_.received.dropped = socket_->stats().received.dropped;
+  return stats_;
 }
 
 SysResult VhostIo::Drain(int timeout_ms) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 
 #include "core/io/packet_io.h"
 #include "core/sys/failure.h"
@@ -50,6 +51,11 @@ class VhostIo final : public PacketIo {
   /// (VhostDevice::SetBackend()). -EINVAL in "vhost" for a ring size or virtio header that is none. Changes
   /// `io` only when all went well.
   static Failure Open(int fd, const VhostOptions& options, std::unique_ptr<VhostIo>* io);
+  /// The kernel touches neither the socket nor the memory any more when this returns.
+  ~VhostIo() override { device_.RemoveBackend(); }
+
+  /// Who knows how the socket itself is: its errors, and what it has dropped. No packet goes that way.
+  void SetSocket(std::unique_ptr<PacketIo> socket) { socket_ = std::move(socket); }
 
   SysResult Receive(const iovec* views, int count, int flags, PacketDetails* details) override;
   SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) override;
@@ -61,19 +67,19 @@ class VhostIo final : public PacketIo {
   [[nodiscard]] PollTarget Target(short /*wanted*/) const override { return {device_.call_fd(), POLLIN}; }
   bool Arm(short wanted) override;
   short Acknowledge(short ready) override;
-  /// -EPROTO when the rings are broken.
+  /// -EPROTO when the rings are broken; else the socket's own.
   SysResult PendingError() override;
 
-  /// Waits until all that was sent has left, `timeout_ms` at most. Returns how many packets have not, or
-  /// -EPROTO.
-  SysResult Drain(int timeout_ms);
+  SysResult Drain(int timeout_ms) override;
+
+  [[nodiscard]] const IoStats& stats() override;
 
   [[nodiscard]] const VhostCalls& calls() const { return calls_; }
 
  private:
   VhostIo(Mapping&& memory, const VhostOptions& options);
 
-  /// Sees to it that packet_ is the next packet: 0, -EAGAIN or -EPROTO.
+  /// Sees to it that packet_ is the next packet: 0, -EAGAIN, or what PendingError() says.
   SysResult Look();
   /// Gives the buffers of packet_ back.
   void Took();
@@ -84,6 +90,7 @@ class VhostIo final : public PacketIo {
   void Publish(VhostQueue queue, Vring* ring);
 
   VhostFraming framing_;
+  std::unique_ptr<PacketIo> socket_;  // may be null
   // The kernel's thread uses the memory until the device is closed, which is declared last and so goes first.
   Mapping memory_;
   ReceiveRing receive_;

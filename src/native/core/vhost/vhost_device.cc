@@ -131,7 +131,9 @@ void VhostDevice::ClearCall() {
 }
 
 void VhostDevice::Close() {
-  // The device first: the kernel stops using its events and the memory then.
+  // The device first: the kernel stops using its events and the memory then. Closing is not enough for that
+  // while a process that was forked and has not started its program yet has the descriptor too.
+  RemoveBackend();
   fd_.reset();
   call_.reset();
   kicks_ = {};

@@ -21,6 +21,13 @@ import {
   socketConfig,
   wholeNumber,
 } from './socket-options';
+import {
+  VHOST_OPTIONS,
+  type VhostConfig,
+  type VhostOptions,
+  vhostConfig,
+  withoutVhost,
+} from './vhost-options';
 
 /** How the members of a fanout group share packets, by the number of PACKET_FANOUT_* (linux/if_packet.h). */
 const fanoutModes = ['hash', 'lb', 'cpu', 'rollover', 'random', 'queue-mapping'] as const;
@@ -72,7 +79,7 @@ export type FanoutOptions = FanoutGroupOptions &
 const protocols = { all: ETH_P_ALL, ip: ETH_P_IP, ipv6: ETH_P_IPV6, arp: ETH_P_ARP } as const;
 
 /** How PacketSocket.open() opens a socket. Each option has its kernel's default where none is named. packet(7). */
-export interface PacketSocketOptions extends SocketOptions {
+export interface PacketSocketOptions extends SocketOptions, VhostOptions {
   /**
    * The interface's name or an alternative one, or 'any' for all of them: then each packet that is sent says where it goes (`interface` of a destination), and
    * `offload` can't be 'split'.
@@ -139,6 +146,7 @@ export interface PacketSocketOptions extends SocketOptions {
 
 /** PacketSocketOptions, validated and with defaults. */
 export interface PacketConfig extends SocketConfig {
+  vhost: VhostConfig | undefined;
   /** Empty: all of them. */
   interface: string;
   /** `undefined`: 'split' where that can be had. */
@@ -148,6 +156,7 @@ export interface PacketConfig extends SocketConfig {
 
 const KNOWN = [
   ...SOCKET_OPTIONS,
+  ...VHOST_OPTIONS,
   'interface',
   'type',
   'protocol',
@@ -217,8 +226,11 @@ export function packetConfig(options: PacketSocketOptions): PacketConfig {
     );
   }
   const ignoreOutgoing = optional('ignoreOutgoing', boolean) ?? false;
+  let vhost = vhostConfig(optional);
+  if (datagram) vhost = withoutVhost(vhost, "type 'dgram'", 'the kernel has it for whole frames only');
   return {
     ...socketConfig(optional),
+    vhost,
     offload,
     interface: any ? '' : anyInterfaceName('options.interface', given.interface),
     settings: {

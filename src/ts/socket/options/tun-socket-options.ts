@@ -18,9 +18,16 @@ import {
   socketConfig,
   wholeNumber,
 } from './socket-options';
+import {
+  VHOST_OPTIONS,
+  type VhostConfig,
+  type VhostOptions,
+  vhostConfig,
+  withoutVhost,
+} from './vhost-options';
 
 /** How TunSocket.open() makes a device, or attaches to one. Each option has its kernel's default where none is named. */
-export interface TunOptions extends SocketOptions {
+export interface TunOptions extends SocketOptions, VhostOptions {
   /** The interface's name, at most 15 bytes; one '%d' in it lets the kernel number it. Default 'tun%d' or 'tap%d'. */
   name?: string;
   /** 'tun' carries IP packets, 'tap' Ethernet frames. Default 'tun'. */
@@ -98,6 +105,7 @@ export interface TunConfig extends SocketConfig {
   virtioHeaderSize: number | undefined;
   byteOrder: 'native' | 'little' | 'big';
   filter: Uint32Array | undefined;
+  vhost: VhostConfig | undefined;
   name: string;
   tap: boolean;
   packetInfo: boolean;
@@ -120,6 +128,7 @@ export interface TunConfig extends SocketConfig {
 
 const KNOWN = [
   ...SOCKET_OPTIONS,
+  ...VHOST_OPTIONS,
   'name',
   'mode',
   'packetInfo',
@@ -173,8 +182,12 @@ export function tunConfig(options: TunOptions | undefined): TunConfig {
     throw invalidArgValue('options.packetInfo', "given only with offload 'none'", packetInfo);
   }
 
+  let vhost = vhostConfig(optional);
+  if (packetInfo) vhost = withoutVhost(vhost, 'packetInfo', 'a ring has no place for it');
+
   return {
     ...socketConfig(optional),
+    vhost,
     name:
       optional('name', (name, value) => interfaceName(name, value, { template: true })) ??
       (tap ? 'tap%d' : 'tun%d'),
