@@ -6,6 +6,7 @@
         'sources': [
           'src/native/module.cc',
           'src/native/runtime.cc',
+          'src/native/binding/channel_binding.cc',
           'src/native/binding/device_binding.cc',
           'src/native/binding/host_values.cc',
           'src/native/binding/link_binding.cc',
@@ -22,6 +23,8 @@
           'src/native/core/device/packet_device.cc',
           'src/native/core/device/tun_device.cc',
           'src/native/core/host/address_message.cc',
+          'src/native/core/host/control_message.cc',
+          'src/native/core/host/descriptor_channel.cc',
           'src/native/core/host/inet_socket.cc',
           'src/native/core/host/link_monitor.cc',
           'src/native/core/host/ip_address.cc',

@@ -1,5 +1,6 @@
 #include <napi.h>
 
+#include "binding/channel_binding.h"
 #include "binding/device_binding.h"
 #include "binding/link_binding.h"
 #include "binding/monitor_binding.h"
@@ -7,6 +8,7 @@
 #include "binding/poller.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  tunsock::RegisterChannelBinding(env, exports);
   tunsock::RegisterDeviceBinding(env, exports);
   tunsock::RegisterLinkBinding(env, exports);
   tunsock::RegisterMonitorBinding(env, exports);

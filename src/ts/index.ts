@@ -40,8 +40,18 @@ export type { Route, RouteHop, RouteType } from './host/route';
 export { Rule, type RuleOptions, type RuleType } from './host/rule';
 export type { BpfInstruction } from './packet/bpf';
 export { PacketBatch, type PacketBatchOptions } from './packet/packet-batch';
+export {
+  DescriptorChannel,
+  type DescriptorChannelEvents,
+  DescriptorListener,
+  type DescriptorListenerEvents,
+  type DescriptorMessage,
+  type DescriptorReceiveOptions,
+  type PeerCredentials,
+} from './socket/descriptor-channel';
 export type { PacketWithInfo } from './socket/flow/packet-stream';
 export type { SendCallback } from './socket/flow/send-queue';
+export { inheritedSockets } from './socket/inherited-sockets';
 export {
   MessageSocket,
   type MessageSocketEvents,
