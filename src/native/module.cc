@@ -1,6 +1,7 @@
 #include <napi.h>
 
 #include "binding/checksum_binding.h"
+#include "binding/channel_binding.h"
 #include "binding/device_binding.h"
 #include "binding/link_binding.h"
 #include "binding/monitor_binding.h"
@@ -9,6 +10,7 @@
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   tunsock::RegisterChecksumBinding(env, exports);
+  tunsock::RegisterChannelBinding(env, exports);
   tunsock::RegisterDeviceBinding(env, exports);
   tunsock::RegisterLinkBinding(env, exports);
   tunsock::RegisterMonitorBinding(env, exports);

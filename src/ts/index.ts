@@ -41,8 +41,18 @@ export { Rule, type RuleOptions, type RuleType } from './host/rule';
 export type { BpfInstruction } from './packet/bpf';
 export { decodeOffload, encodeOffload } from './packet/offload';
 export { PacketBatch, type PacketBatchOptions } from './packet/packet-batch';
+export {
+  DescriptorChannel,
+  type DescriptorChannelEvents,
+  DescriptorListener,
+  type DescriptorListenerEvents,
+  type DescriptorMessage,
+  type DescriptorReceiveOptions,
+  type PeerCredentials,
+} from './socket/descriptor-channel';
 export type { PacketWithInfo } from './socket/flow/packet-stream';
 export type { SendCallback } from './socket/flow/send-queue';
+export { inheritedSockets } from './socket/inherited-sockets';
 export {
   MessageSocket,
   type MessageSocketEvents,

@@ -193,6 +193,37 @@ export interface HostBinding {
   readonly MonitorHandle: new () => MonitorHandle;
   /** A socket of the namespace that this thread is in: a descriptor, which the caller owns. */
   openSocket(request: SocketRequest): number | Failure;
+  readonly ChannelHandle: new () => ChannelHandle;
+  setCloseOnExec(fd: number): number;
+}
+
+/** A message without its bytes: close-on-exec descriptors, which the caller owns. */
+export interface ChannelData {
+  size: number;
+  /** There is no message: the peer has closed its end. */
+  ended: boolean;
+  descriptors: Int32Array;
+}
+
+/** An AF_UNIX SOCK_SEQPACKET socket (src/native/core/host/descriptor_channel.h); one of the first five calls, once, opens it. */
+export interface ChannelHandle {
+  connect(path: string): Failure | undefined;
+  listen(path: string): Failure | undefined;
+  pair(other: ChannelHandle): Failure | undefined;
+  /** If it fails the descriptor is still the caller's. */
+  adopt(fd: number): Failure | undefined;
+  /** Opens `into` as the next connection of this one, which listens. */
+  accept(into: ChannelHandle): Failure | undefined;
+  /** -1 when closed. */
+  fd(): number;
+  send(data: Uint8Array, descriptors: Int32Array): number;
+  /** -EMSGSIZE and -EMFILE: a message was lost, and its descriptors are closed. */
+  receive(memory: Uint8Array): ChannelData | number;
+  credentials(): { pid: number; uid: number; gid: number } | number;
+  /** The loop calls `onEvent` when one of READABLE | WRITABLE holds, and keeps the handle; 0 ends that. */
+  watch(events: number, onEvent?: (events: number) => void): number;
+  setRef(ref: boolean): void;
+  close(): void;
 }
 
 /** Owns the descriptor of a network namespace. */

@@ -13,6 +13,7 @@ int main() {
   tunsock::test::TestOffloadReceive();
   tunsock::test::TestOffloadSend();
   tunsock::test::TestHeld();
+  tunsock::test::TestControlMessages();
   tunsock::test::TestNetlink();
   tunsock::test::TestVring();
   tunsock::test::TestPacketRings();

@@ -11,6 +11,7 @@ void TestRoundTrip();
 void TestOffloadReceive();
 void TestOffloadSend();
 void TestHeld();
+void TestControlMessages();
 void TestNetlink();
 void TestVring();
 void TestPacketRings();

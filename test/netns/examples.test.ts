@@ -42,6 +42,13 @@ describe('examples', () => {
     expect(stdout).toMatch(/^fd00::2 answered in \d+\.\d ms$/m);
   });
 
+  it('privilege-separation hands a device to a program that may not open one', () => {
+    const stdout = run('privilege-separation');
+    expect(stdout).toMatch(/^user 65534 may not open a device: E(ACCES|PERM)$/m);
+    expect(stdout).toContain('user 0 has sent the device: tun0\n');
+    expect(stdout).toMatch(/^it reads 10\.0\.0\.1(:\d+)? > 10\.0\.0\.2/m);
+  });
+
   it('router connects two Workers, which talk by ordinary sockets', () => {
     expect(run('router')).toContain("alice hears { tcp: 'hello, bob', udp: 'hello, bob', peer: '10.0.2.2' }");
   });

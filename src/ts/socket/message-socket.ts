@@ -117,8 +117,6 @@ export interface SocketInternals {
   roomChanged(): void;
   /** Packets that wait above go back below, to where calls look first. */
   settle(): void;
-  /** Gives the descriptor up and closes the rest. */
-  detach(): number;
 }
 
 /** A socket's internals. @internal */
@@ -479,6 +477,24 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
     return this;
   }
 
+  /**
+   * Gives the descriptor up: the socket closes, as with close(), and the device lives on. The number is the caller's from here on, who closes
+   * it, makes a socket of it (`socketFromFd()`), or leaves it to another program. It is close-on-exec and O_NONBLOCK as it was. Packets that
+   * nobody took and that stood in this socket are lost, as with close().
+   *
+   * @returns the descriptor's number.
+   * @throws Error `ERR_SOCKET_CLOSED` when it is closed already.
+   */
+  detach(): number {
+    this.#assertOpen();
+    this.#queue.flush();
+    let fd = -1;
+    this.#end(null, () => {
+      fd = this.#handle.release();
+    });
+    return fd;
+  }
+
   /** Closes the socket, unless it is closed. */
   [Symbol.dispose](): void {
     if (!this.#closed) this.close();
@@ -571,15 +587,6 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
         if (this.#queue.blocked) this.#flush();
       },
       settle: () => this.#receiver.settle(),
-      detach: () => {
-        this.#assertOpen();
-        this.#queue.flush();
-        let fd = -1;
-        this.#end(null, () => {
-          fd = this.#handle.release();
-        });
-        return fd;
-      },
     };
   }
 

@@ -4,13 +4,12 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
-#include <cstddef>
 #include <cstring>
 #include <utility>
 
 #include "core/host/ip_address.h"
+#include "core/host/unix_address.h"
 
 namespace tunsock {
 namespace {
@@ -20,18 +19,11 @@ SysResult SetOption(int fd, int level, int option, int value) {
 }
 
 Failure UsePath(int fd, const SocketSpec& spec) {
-  const std::string& path = spec.address;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  // An abstract name has no NUL at its end: its length alone says where it ends (unix(7)).
-  const bool abstract = !path.empty() && path[0] == '\0';
-  const size_t length = path.size() + (abstract ? 0 : 1);
   const char* const name = spec.connect ? "connect" : "bind";
-  if (length > sizeof address.sun_path) return {-ENAMETOOLONG, name};
-  std::memcpy(address.sun_path, path.data(), path.size());
-  const auto* const generic = reinterpret_cast<const sockaddr*>(&address);
-  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length);
-  return {CallOnce([&] { return (spec.connect ? ::connect : ::bind)(fd, generic, size); }), name};
+  UnixAddress address;
+  if (!address.Set(spec.address)) return {-ENAMETOOLONG, name};
+  return {CallOnce([&] { return (spec.connect ? ::connect : ::bind)(fd, address.get(), address.size); }),
+          name};
 }
 
 Failure BindAddress(int fd, const SocketSpec& spec, unsigned int zone) {
