@@ -54,6 +54,8 @@ describe('kinds of link', () => {
   );
 
   inNamespace('a macvtap is a device that TunSocket opens by its character device', () => {
+    // Character devices are the whole host's, by the index alone: one that no other namespace has.
+    for (let index = 0; index < 60; index++) Link.create({ type: 'bridge', name: `other${index}` });
     const link = Link.create({ type: 'macvtap', name: 'tap', link: port(), mode: 'bridge', up: true });
     const tap = TunSocket.open({ mode: 'tap', name: link.name, device: link.device as string });
     expect(tap).toMatchObject({ name: 'tap', index: link.index });

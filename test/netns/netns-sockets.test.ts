@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Link, Netns } from '../../dist';
+import { IS_REAL_ROOT } from '../helpers/kernel';
 import { enterQuietNamespace } from '../helpers/namespace';
 
 enterQuietNamespace();
@@ -247,11 +248,14 @@ describe('spawn and worker', () => {
   });
 });
 
+if (!IS_REAL_ROOT)
+  console.log('skipped: names of network namespaces, which need root outside of a user namespace');
+
 describe('names', () => {
   const name = `tunsock-test-${process.pid}`;
   const listed = () => execFileSync('ip', ['netns', 'list'], { encoding: 'utf8' }).split(/\s/);
 
-  it('are those of ip netns, and outlive the descriptor', () => {
+  it.runIf(IS_REAL_ROOT)('are those of ip netns, and outlive the descriptor', () => {
     const made = Netns.create({ name });
     try {
       const { inode } = made;
@@ -276,7 +280,7 @@ describe('names', () => {
     expect(() => made.remove()).toThrow(expect.objectContaining({ code: 'ENOENT' }));
   });
 
-  it('can be made by ip netns and removed here', () => {
+  it.runIf(IS_REAL_ROOT)('can be made by ip netns and removed here', () => {
     execFileSync('ip', ['netns', 'add', name]);
     using found = Netns.open(name);
     found.remove();

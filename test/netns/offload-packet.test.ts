@@ -54,8 +54,9 @@ describe('a real TCP sender on the cable', () => {
         checksumStart: ETHERNET + 20,
         checksumOffset: 16,
         gsoType: VIRTIO_NET_HDR_GSO_TCPV4,
-        gsoSize: 1500 - 20 - 32,
       });
+      // Less the SACK blocks of an acknowledgement that it carries too.
+      expect([1500 - 20 - 32, 1500 - 20 - 32 - 12]).toContain(info.offload?.gsoSize);
     }
     // What the link layer knows comes beside it.
     const types = new Map(superpackets.map(([, { packetType, address }]) => [packetType, address]));

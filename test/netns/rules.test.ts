@@ -28,9 +28,9 @@ inNamespace('rules are listed as they were added, are what the kernel has, and a
         mask: 255,
         table: 100,
         interface: 'a',
-        uidRange: [0, 1000],
+        uidRange: [0, 0],
       },
-      '1000:	from 10.0.0.0/24 to 10.1.0.0/16 fwmark 0x5/0xff iif a uidrange 0-1000 lookup 100',
+      '1000:	from 10.0.0.0/24 to 10.1.0.0/16 fwmark 0x5/0xff iif a uidrange 0-0 lookup 100',
     ],
     [
       { priority: 999, not: true, mark: 51820, table: 51820 },

@@ -3,6 +3,7 @@ import { closeSync, openSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Link, TunSocket } from '../../dist';
 import { codeOf } from '../helpers/device';
+import { IS_REAL_ROOT } from '../helpers/kernel';
 import { enterQuietNamespace } from '../helpers/namespace';
 import { ethernetFrame, udpPacket } from '../helpers/packets';
 
@@ -46,6 +47,9 @@ const received = (tap: TunSocket) => {
   }
 };
 
+if (!IS_REAL_ROOT)
+  console.log('skipped: owners and eBPF programs, which need root outside of a user namespace');
+
 describe('features', () => {
   it('are what TUNGETFEATURES tells', () => {
     const features = TunSocket.features();
@@ -58,7 +62,7 @@ describe('features', () => {
   });
 });
 
-describe('owner, group and persist', () => {
+describe.runIf(IS_REAL_ROOT)('owner, group and persist', () => {
   it('are read back as they were set, by number and by name', () => {
     using tun = TunSocket.open({ owner: 'nobody', group: 12 });
     expect(tun.info()).toMatchObject({ owner: 65534, group: 12, persist: false, queues: 1 });
@@ -229,7 +233,7 @@ describe('options of the device', () => {
   });
 });
 
-describe('eBPF programs', () => {
+describe.runIf(IS_REAL_ROOT)('eBPF programs', () => {
   it('a descriptor that is no program is refused, and null clears', () => {
     using tap = TunSocket.open({ mode: 'tap', multiQueue: true });
     const fd = openSync('/dev/null', 'r');

@@ -128,7 +128,7 @@ describe('vhost over a packet socket', () => {
   afterEach(() => pair.close());
 
   it('carries frames both ways', async () => {
-    using near = PacketSocket.open({ interface: 'v0', netns: pair.near });
+    using near = PacketSocket.open({ interface: 'v0', netns: pair.near, offload: 'none' });
     using far = PacketSocket.open({
       interface: 'v1',
       netns: pair.far,
