@@ -152,7 +152,7 @@ describe.each(forms)('a $mode device by vhost with offload $offload', ({ mode, o
 
   // Each packet comes while the program is about to go to sleep, or has just done so: one that is slept over never comes.
   it('wakes for each of many single packets', async () => {
-    const count = 1500;
+    const count = 300;
     let received = 0;
     socket.on('message', (packet) => {
       received += 1;
@@ -230,7 +230,7 @@ describe('what many sockets leave behind', () => {
     const open = () => TunSocket.open({ name: 'many', mode, offload, vhost: true, vhostRing: 64 });
     open().close();
     const before = [descriptors(), vhostThreads()];
-    for (let index = 0; index < 100; index++) {
+    for (let index = 0; index < 30; index++) {
       const socket = open();
       if (index === 0) expect(vhostThreads()).toBeGreaterThan(before[1] as number);
       socket.close();
