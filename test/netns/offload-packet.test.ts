@@ -297,6 +297,37 @@ describe("what 'split' must not change", () => {
     expect(socket.stats().offload).toEqual({ received: 0, sent: 1, refused: [] });
   });
 
+  it('what is merged follows the mtu of the interface', async () => {
+    const socket = near({ offload: 'split' });
+    const links = [stage.pair.nearLink, stage.pair.farLink];
+    /** How many superpackets four packets with so many bytes make, or why they can't be sent. */
+    const made = (size: number) => {
+      const before = socket.stats().offload?.sent ?? 0;
+      try {
+        socket.sendmmsg(batchOf(size));
+      } catch (error) {
+        return (error as { code?: string }).code;
+      }
+      return (socket.stats().offload?.sent ?? 0) - before;
+    };
+    const told = async (mtu: number) => {
+      const change = new Promise<void>((resolve) =>
+        socket.on('link', ({ kind }) => {
+          if (kind === 'mtu') resolve();
+        }),
+      );
+      for (const link of links) link.mtu = mtu;
+      await change;
+      socket.removeAllListeners('link');
+    };
+    await new Promise(setImmediate);
+    expect([made(1000), made(3000)]).toEqual([1, 'EMSGSIZE']);
+    await told(9000);
+    expect([made(1000), made(3000)]).toEqual([1, 1]);
+    await told(1200);
+    expect([made(1000), made(1400)]).toEqual([1, 'EMSGSIZE']);
+  });
+
   it('past the queueing discipline nothing could be cut: nothing is merged', () => {
     const socket = near({ qdiscBypass: true });
     expect([socket.offload, socket.offloadFeatures]).toEqual(['split', ['csum']]);

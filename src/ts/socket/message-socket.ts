@@ -238,6 +238,8 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
     if (setup.signal !== undefined) {
       this.#takeBackAbort = onAbort(setup.signal, this as MessageSocket, dispose);
     }
+    // What has an mtu to follow listens for it from the start.
+    if (setup.followMtu) this.#updating.request();
     process.nextTick(() => {
       if (!this.#closed) this.emit('listening');
     });
@@ -685,12 +687,17 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
     this.#callsOwner.watched = receiver.reading;
     const result = this.#watching.update(receiver.reading, receiver.limit, this.#queue.blocked);
     if (result < 0) this.#end(this.#ioError(result, 'poll'));
-    this.#interface.listen(
-      receiver.reading ||
-        this.#queue.blocked ||
-        this.listenerCount('link') > 0 ||
-        this.listenerCount('error') > 0 ||
-        this.listenerCount('close') > 0,
+    this.#interface.listen(this.#setup.followMtu === true || this.#minds());
+  }
+
+  /** Whether anybody would hear what becomes of the interface. Calls find it out themselves. */
+  #minds(): boolean {
+    return (
+      this.#receiver.reading ||
+      this.#queue.blocked ||
+      this.listenerCount('link') > 0 ||
+      this.listenerCount('error') > 0 ||
+      this.listenerCount('close') > 0
     );
   }
 
@@ -700,7 +707,7 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
     if (change.kind === 'up' || change.kind === 'down') this.#flush();
     this.emit('link', change);
     const gone = change.kind === 'removed' || (change.kind === 'moved' && !this.#setup.moves);
-    if (gone && !this.#closed) this.#end(this.#ioError(EBADFD, 'poll'));
+    if (gone && !this.#closed && this.#minds()) this.#end(this.#ioError(EBADFD, 'poll'));
   }
 
   #onError(errno: number, stopped: boolean): void {
