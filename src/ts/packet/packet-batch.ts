@@ -193,8 +193,9 @@ export class PacketBatch implements Iterable<Buffer> {
    * @throws RangeError `ERR_OUT_OF_RANGE` when the batch is full, or the packet is longer than `packetSize`.
    */
   push(packet: PacketData, options?: PacketSendOptions): number {
-    const views = packetViews('packet', packet);
+    // First what may run code of the caller's: it could take memory away.
     const meta = sendMeta(options);
+    const views = packetViews('packet', packet);
     checkBatch('this', this);
     let size = 0;
     for (const view of views) size += view.byteLength;

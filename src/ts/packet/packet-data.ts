@@ -19,7 +19,11 @@ export function packetViews(name: string, data: PacketData, most = MAX_VIEWS): r
   if (data.length > most) throw outOfRange(`${name}.length`, `at most ${most} views`, data.length);
   // Into an array that is ours: one of another class could run code while native reads it.
   const views: Uint8Array[] = [];
-  for (let index = 0; index < data.length; index++) views.push(bytesOf(`${name}[${index}]`, data[index]));
+  // First all elements, then their bytes: reading one may run code that takes away the memory of another.
+  const elements: unknown[] = [];
+  const { length } = data;
+  for (let index = 0; index < length; index++) elements.push(data[index]);
+  for (const [index, element] of elements.entries()) views.push(bytesOf(`${name}[${index}]`, element));
   return views;
 }
 
@@ -27,6 +31,7 @@ const typedArrayPrototype = Object.getPrototypeOf(Uint8Array.prototype) as Uint8
 const getter = <T>(prototype: object, key: string) =>
   Object.getOwnPropertyDescriptor(prototype, key)?.get as (this: unknown) => T;
 const byteLengthOfArray = getter<number>(typedArrayPrototype, 'byteLength');
+const byteOffsetOfArray = getter<number>(typedArrayPrototype, 'byteOffset');
 const byteLengthOfDataView = getter<number>(DataView.prototype, 'byteLength');
 const byteOffsetOfDataView = getter<number>(DataView.prototype, 'byteOffset');
 const bufferOfArray = getter<ArrayBufferLike>(typedArrayPrototype, 'buffer');
@@ -46,7 +51,7 @@ function bytesOf(name: string, view: unknown): Uint8Array {
     throw invalidArgType(name, 'a view of memory that was not transferred away', view);
   }
   if (types.isUint8Array(view)) return view;
-  if (!isDataView) return new Uint8Array(buffer, view.byteOffset, byteLengthOfArray.call(view));
+  if (!isDataView) return new Uint8Array(buffer, byteOffsetOfArray.call(view), byteLengthOfArray.call(view));
   try {
     return new Uint8Array(buffer, byteOffsetOfDataView.call(view), byteLengthOfDataView.call(view));
   } catch {

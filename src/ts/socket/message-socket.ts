@@ -54,6 +54,13 @@ const MAX_ERRORS_IN_A_ROW = 16;
 /** What a send fails with while the link is down. */
 const LINK_DOWN_ERRORS: ReadonlySet<number> = new Set([EIO, ENETDOWN, ENXIO]);
 
+/** EventEmitter turns anything into a name, and fails with whatever that throws. */
+function eventName<E>(event: E): E {
+  if (typeof event !== 'string' && typeof event !== 'symbol')
+    throw invalidArgType('event', 'a string', event);
+  return event;
+}
+
 /** Not made where a socket is: it would know that one, and keep it alive. */
 function dispose(socket: MessageSocket): void {
   socket[Symbol.dispose]();
@@ -356,9 +363,10 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
         options,
       );
     }
-    const views = packetViews('packet', packet);
-    if (typeof options === 'function') this.#send(views, undefined, options);
-    else this.#send(views, options === undefined ? undefined : this.#metaOf(options), callback);
+    const given = typeof options === 'function' ? undefined : options;
+    // First what may run code of the caller's: it could take memory away.
+    const meta = given === undefined ? undefined : this.#metaOf(given);
+    this.#send(packetViews('packet', packet), meta, typeof options === 'function' ? options : callback);
   }
 
   /**
@@ -526,35 +534,35 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
     listener: (...args: MessageSocketEvents<Info>[E]) => void,
   ): this;
   override on(event: keyof MessageSocketEvents, listener: (...args: never[]) => void): this {
-    return this.#heard(super.on(event, listener as never));
+    return this.#heard(super.on(eventName(event), listener as never));
   }
 
   override addListener<E extends keyof MessageSocketEvents>(
     event: E,
     listener: (...args: MessageSocketEvents<Info>[E]) => void,
   ): this {
-    return this.#heard(super.addListener(event, listener as never));
+    return this.#heard(super.addListener(eventName(event), listener as never));
   }
 
   override prependListener<E extends keyof MessageSocketEvents>(
     event: E,
     listener: (...args: MessageSocketEvents<Info>[E]) => void,
   ): this {
-    return this.#heard(super.prependListener(event, listener as never));
+    return this.#heard(super.prependListener(eventName(event), listener as never));
   }
 
   override off<E extends keyof MessageSocketEvents>(
     event: E,
     listener: (...args: MessageSocketEvents<Info>[E]) => void,
   ): this {
-    return this.#heard(super.off(event, listener as never));
+    return this.#heard(super.off(eventName(event), listener as never));
   }
 
   override removeListener<E extends keyof MessageSocketEvents>(
     event: E,
     listener: (...args: MessageSocketEvents<Info>[E]) => void,
   ): this {
-    return this.#heard(super.removeListener(event, listener as never));
+    return this.#heard(super.removeListener(eventName(event), listener as never));
   }
 
   override removeAllListeners(event?: keyof MessageSocketEvents): this {

@@ -112,7 +112,8 @@ function describe(value: unknown): string {
   if (typeof value === 'bigint') return `${value}n`;
   if (typeof value === 'function') return `function ${value.name}`;
   if (typeof value === 'object' && value !== null) {
-    return `an instance of ${value.constructor?.name ?? 'an object without prototype'}`;
+    const name: unknown = value.constructor?.name;
+    return typeof name === 'string' ? `an instance of ${name}` : 'an object without a class';
   }
   return String(value);
 }
