@@ -1,7 +1,7 @@
 #include <napi.h>
 
-#include "binding/checksum_binding.h"
 #include "binding/channel_binding.h"
+#include "binding/checksum_binding.h"
 #include "binding/device_binding.h"
 #include "binding/link_binding.h"
 #include "binding/monitor_binding.h"

@@ -18,7 +18,7 @@ export const linkChangeKinds = [
   'route-removed',
 ] as const;
 
-/** See {@link LinkChange.kind}. */
+/** See `kind` of a change. */
 export type LinkChangeKind = (typeof linkChangeKinds)[number];
 
 /** One difference between two states of a {@link LinkTable}. */

@@ -5,10 +5,10 @@
 #include <optional>
 #include <vector>
 
-#include "core/host/ip_address.h"
-#include "core/host/netlink_socket.h"
 #include "core/host/address_message.h"
+#include "core/host/ip_address.h"
 #include "core/host/link_message.h"
+#include "core/host/netlink_socket.h"
 #include "core/host/route_message.h"
 #include "core/sys/sys_result.h"
 

@@ -27,7 +27,7 @@ uint8_t g_spill[kMaxPacket + 64];
 
 /// Into so little room packets are read by way of memory of our own: one piece that shows their true length.
 /// Two pieces cost the kernel 160 ns, copying 1400 bytes 30 ns.
-constexpr size_t kMaxScratchRoom = 16 * 1024;
+constexpr size_t kMaxScratchRoom = size_t{16} * 1024;
 /// For the virtio header.
 constexpr size_t kScratchHead = 64;
 
