@@ -75,6 +75,14 @@ describe.each(WHOLE_PACKETS)('offload %s', (offload) => {
       expect(at.tun.recvmsg(view)).toMatchObject({ bytes: 40, size: SIZE, flags: MSG_TRUNC });
       buffer.resize(0);
       expect(at.tun.recvmsg(view).bytes).toBe(0);
+      // One of a fixed place is no empty view when its place is gone (ECMA-262, IsTypedArrayOutOfBounds), but none.
+      buffer.resize(256);
+      const fixed = new Uint8Array(buffer, 100, 28);
+      buffer.resize(100);
+      expect(codeOf(() => at.tun.recvmsg(fixed))).toBe('ERR_INVALID_ARG_TYPE');
+      expect(codeOf(() => at.tun.sendmsg(fixed))).toBe('ERR_INVALID_ARG_TYPE');
+      expect(codeOf(() => at.tun.send(fixed))).toBe('ERR_INVALID_ARG_TYPE');
+      expect(codeOf(() => new PacketBatch().push(fixed))).toBe('ERR_INVALID_ARG_TYPE');
     });
 
     it.each([undefined, null, 'text', 7, {}, new ArrayBuffer(10), [Buffer.alloc(1), 'text']])(
@@ -92,6 +100,22 @@ describe.each(WHOLE_PACKETS)('offload %s', (offload) => {
   });
 
   describe('PacketBatch', () => {
+    it('has a length that anybody may set, and says when it is none', () => {
+      for (const length of [Symbol.iterator, Object.create(null), '1', 1.5, 65]) {
+        const batch = Object.assign(new PacketBatch(), { length });
+        const code = typeof length === 'number' ? 'ERR_OUT_OF_RANGE' : 'ERR_INVALID_ARG_TYPE';
+        expect(codeOf(() => batch.at(0))).toBe(code);
+        expect(codeOf(() => batch.info(0))).toBe(code);
+      }
+    });
+
+    it('copies the bytes that a view has, whatever its byteLength says', () => {
+      const view = Object.defineProperty(Buffer.from('abc'), 'byteLength', { value: Number.NaN });
+      const batch = new PacketBatch();
+      batch.push([view, view]);
+      expect(batch.at(0).toString()).toBe('abcabc');
+    });
+
     it('receives into slots, with true lengths of packets that were cut', async () => {
       for (const size of [10, 50, 20]) await at.hostSends(size);
       const batch = new PacketBatch({ capacity: 8, packetSize: 60 });

@@ -3,7 +3,7 @@ import { invalidArgType, outOfRange } from '../support/errors';
 import { integer, knownOptions, optionsObject } from '../support/options';
 import type { MessageInfo, PacketData, PacketSendOptions } from '../support/types';
 import { messageInfo } from './message-info';
-import { packetViews } from './packet-data';
+import { byteLengthOf, packetViews } from './packet-data';
 import { META_BYTES, META_DATAGRAM, type SendMeta } from './packet-meta';
 import { sendMeta } from './send-meta';
 
@@ -168,7 +168,7 @@ export class PacketBatch implements Iterable<Buffer> {
    * @throws RangeError `ERR_OUT_OF_RANGE` unless 0 <= index < length.
    */
   at(index: number): Buffer {
-    integer('index', index, 0, this.length - 1);
+    this.#checkIndex(index);
     const offset = this.offsets[index] as number;
     return this.buffer.subarray(offset, offset + (this.lengths[index] as number));
   }
@@ -180,7 +180,7 @@ export class PacketBatch implements Iterable<Buffer> {
    * transferred away.
    */
   info(index: number): MessageInfo {
-    integer('index', index, 0, this.length - 1);
+    this.#checkIndex(index);
     checkBatch('this', this);
     return infoAt(this, index);
   }
@@ -198,7 +198,7 @@ export class PacketBatch implements Iterable<Buffer> {
     const views = packetViews('packet', packet);
     checkBatch('this', this);
     let size = 0;
-    for (const view of views) size += view.byteLength;
+    for (const view of views) size += byteLengthOf(view);
     if (size > this.packetSize) {
       throw outOfRange('packet', `at most ${this.packetSize} bytes long, the batch's packetSize`, size);
     }
@@ -230,6 +230,11 @@ export class PacketBatch implements Iterable<Buffer> {
     return `PacketBatch { ${this.length} of ${this.capacity} packets, packetSize: ${this.packetSize} }`;
   }
 
+  #checkIndex(index: number): void {
+    // `length` is anybody's to set.
+    integer('index', index, 0, integer('batch.length', this.length, 0, this.capacity) - 1);
+  }
+
   #append(views: readonly Uint8Array[], size: number): number {
     const index = this.length;
     if (index >= this.capacity) return -1;
@@ -239,7 +244,7 @@ export class PacketBatch implements Iterable<Buffer> {
     let at = offset;
     for (const view of views) {
       this.buffer.set(view, at);
-      at += view.byteLength;
+      at += byteLengthOf(view);
     }
     this.offsets[index] = offset;
     this.lengths[index] = size;

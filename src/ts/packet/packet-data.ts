@@ -8,7 +8,7 @@ export const MAX_VIEWS = 1023;
 /**
  * What sendmsg, recvmsg and send were given, as the bytes that it stands for.
  *
- * @throws TypeError `ERR_INVALID_ARG_TYPE` for anything but views, and for a view whose memory is detached;
+ * @throws TypeError `ERR_INVALID_ARG_TYPE` for anything but views, and for a view whose memory is detached or shorter than it was;
  * RangeError `ERR_OUT_OF_RANGE` for more than `most` views.
  */
 export function packetViews(name: string, data: PacketData, most = MAX_VIEWS): readonly Uint8Array[] {
@@ -50,12 +50,25 @@ function bytesOf(name: string, view: unknown): Uint8Array {
   if (isDetached(buffer)) {
     throw invalidArgType(name, 'a view of memory that was not transferred away', view);
   }
+  if (!isDataView && byteLengthOfArray.call(view) === 0 && !liesWithin(view as Uint8Array)) {
+    throw invalidArgType(name, 'a view that lies within its buffer', view);
+  }
   if (types.isUint8Array(view)) return view;
   if (!isDataView) return new Uint8Array(buffer, byteOffsetOfArray.call(view), byteLengthOfArray.call(view));
   try {
     return new Uint8Array(buffer, byteOffsetOfDataView.call(view), byteLengthOfDataView.call(view));
   } catch {
     throw invalidArgType(name, 'a view that lies within its buffer', view);
+  }
+}
+
+/** Whether a typed array of no bytes is one, and not one whose resizable buffer has shrunk below it: nothing but a copy tells. */
+function liesWithin(view: Uint8Array): boolean {
+  try {
+    new Uint8Array(view);
+    return true;
+  } catch {
+    return false;
   }
 }
 
