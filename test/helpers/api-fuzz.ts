@@ -508,6 +508,8 @@ function use(kind: string, target: object, calls: Record<string, Make[]>): void 
     // Whose names may be anything is Node's own affair.
     make === eventName ? make() : mostly(make)(),
   );
+  // A call that waits would wait for ever, as it should.
+  if (/^(send|recv)m?msg$/.test(name) && (args[1] === undefined || args[1] === 0)) args[1] = MSG_DONTWAIT;
   attempt(`${kind}.${name}`, () => {
     if (name.endsWith('=')) return Reflect.set(target, name.slice(0, -1), args[0]);
     const member: unknown = Reflect.get(target, name, target);

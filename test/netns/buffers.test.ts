@@ -94,6 +94,13 @@ describe.each(WHOLE_PACKETS)('offload %s', (offload) => {
       },
     );
 
+    it('flags that are no number are refused, and none of their code is run', () => {
+      for (const flags of ['64', Symbol.iterator, Object.create(null), { valueOf: () => MSG_DONTWAIT }]) {
+        expect(codeOf(() => at.tun.recvmsg(Buffer.alloc(10), flags as never))).toBe('ERR_INVALID_ARG_TYPE');
+        expect(codeOf(() => at.tun.sendmsg(Buffer.alloc(10), flags as never))).toBe('ERR_INVALID_ARG_TYPE');
+      }
+    });
+
     it.each([-1, 1.5, Number.NaN, 2 ** 31])('flags %s are refused', (flags) => {
       expect(codeOf(() => at.tun.recvmsg(Buffer.alloc(10), flags))).toBe('ERR_OUT_OF_RANGE');
     });

@@ -201,7 +201,7 @@ export class SocketCalls {
 }
 
 function areFlags(flags: number): boolean {
-  return (flags | 0) === flags && flags >= 0 && flags <= MAX_FLAGS;
+  return typeof flags === 'number' && (flags | 0) === flags && flags >= 0 && flags <= MAX_FLAGS;
 }
 
 /** The addon takes one view without an array around it. */

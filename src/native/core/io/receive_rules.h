@@ -46,7 +46,8 @@ inline size_t CopyFromViews(const iovec* views, int count, uint8_t* out, size_t 
   size_t copied = 0;
   for (int i = 0; i < count && copied < wanted; ++i) {
     const size_t part = std::min(views[i].iov_len, wanted - copied);
-    std::memcpy(out + copied, views[i].iov_base, part);
+    // An empty view may have no address, which memcpy(3) may not be given.
+    if (part > 0) std::memcpy(out + copied, views[i].iov_base, part);
     copied += part;
   }
   return copied;
@@ -57,7 +58,7 @@ inline size_t CopyToViews(const uint8_t* bytes, size_t length, const iovec* view
   size_t copied = 0;
   for (int i = 0; i < count && copied < length; ++i) {
     const size_t part = std::min(views[i].iov_len, length - copied);
-    std::memcpy(views[i].iov_base, bytes + copied, part);
+    if (part > 0) std::memcpy(views[i].iov_base, bytes + copied, part);
     copied += part;
   }
   return copied;
