@@ -8,9 +8,10 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const CORE = ['semantics', 'buffers', 'events', 'offload-held', 'offload-order'].map(
-  (name) => `test/netns/${name}.test.ts`,
-);
+const CORE = [
+  ...['semantics', 'buffers', 'events', 'offload-held', 'offload-order'].map((name) => `test/netns/${name}.test.ts`),
+  'test/lifecycle/api-fuzz.test.ts',
+];
 
 const top = join(dirname(fileURLToPath(import.meta.url)), '..');
 const copy = join(top, 'build/asan');

@@ -12,7 +12,7 @@ const run = (program: string, ...flags: string[]) => {
   const { status, signal, stdout, stderr } = spawnSync(
     process.execPath,
     [...flags, '-e', PRELUDE + program, process.cwd()],
-    { encoding: 'utf8', timeout: 20_000 },
+    { encoding: 'utf8', timeout: 60_000 },
   );
   return { status, signal, output: stdout.trim(), stderr };
 };
@@ -37,6 +37,19 @@ describe('a program', () => {
     const program = `for (let n = 0; n < 4; n++) TunSocket.open().on('message', () => {});
       setTimeout(() => process.exit(7), 50);`;
     expect(run(program)).toEqual({ ...ENDED, status: 7, output: '' });
+  });
+
+  it.each(['tun', 'tap'])("ends by process.exit() in a 'message' of a flood on a %s", (mode) => {
+    const program = `const tun = TunSocket.open({ mode: '${mode}', offload: 'split', address: '10.0.0.1/24' });
+      const udp = require('dgram').createSocket('udp4');
+      process.on('exit', () => console.log(tun.closed, Link.list().length));
+      let seen = 0;
+      tun.on('message', () => { if (++seen === 3) process.exit(9); });
+      udp.bind(0, '10.0.0.1', () => {
+        udp.setBroadcast(true);
+        setInterval(() => { for (let n = 0; n < 100; n++) udp.send(Buffer.alloc(100), 9, '10.0.0.255'); }, 1);
+      });`;
+    expect(run(program)).toEqual({ ...ENDED, status: 9, output: 'false 2' });
   });
 
   it('ends by Ctrl-C', async () => {
@@ -163,6 +176,29 @@ describe('Workers', () => {
       })();`;
     expect(run(program)).toEqual({ ...ENDED, output: 'true 1' });
   });
+
+  it('can be terminated in a flood, a hundred times', () => {
+    const program = `const { Worker } = require('worker_threads');
+      const code = \`const { TunSocket } = require(process.cwd());
+        const { parentPort } = require('worker_threads');
+        const tun = TunSocket.open({ offload: 'split', address: '10.0.0.1/24' });
+        const udp = require('dgram').createSocket('udp4');
+        let seen = 0;
+        tun.on('message', (packet) => { tun.send(packet, () => {}); if (++seen === 2) parentPort.postMessage('flooded'); });
+        const flood = () => { for (let n = 0; n < 50; n++) udp.send(Buffer.alloc(100), 9, '10.0.0.2'); setImmediate(flood); };
+        udp.bind(0, '10.0.0.1', flood);\`;
+      (async () => {
+        const before = descriptors();
+        for (let n = 0; n < 100; n++) {
+          const worker = new Worker(code, { eval: true });
+          worker.on('error', (error) => console.log(error));
+          await new Promise((resolve) => worker.once('message', resolve));
+          await worker.terminate();
+        }
+        console.log(descriptors() <= before, Link.list().length);
+      })();`;
+    expect(run(program)).toEqual({ ...ENDED, output: 'true 1' });
+  }, 70_000);
 });
 
 describe('the package', () => {
