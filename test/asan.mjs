@@ -9,7 +9,9 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const CORE = [
-  ...['semantics', 'buffers', 'events', 'offload-held', 'offload-order'].map((name) => `test/netns/${name}.test.ts`),
+  ...['semantics', 'buffers', 'events', 'offload-held', 'offload-order'].map(
+    (name) => `test/netns/${name}.test.ts`,
+  ),
   'test/lifecycle/api-fuzz.test.ts',
 ];
 
