@@ -19,8 +19,6 @@ const INHERITED = 3;
 async function opener(): Promise<void> {
   const [ours, theirs] = DescriptorChannel.pair();
   const child = spawn(process.execPath, [__filename, 'user'], {
-    uid: NOBODY,
-    gid: NOBODY,
     stdio: ['ignore', 'inherit', 'inherit', theirs.fd],
   });
   theirs.close();
@@ -32,14 +30,22 @@ async function opener(): Promise<void> {
   process.exitCode = code ?? 1;
 }
 
-/** The unprivileged part. */
+/** Gives up all that root may do, for good. */
+function dropPrivileges(): void {
+  process.setgroups?.([]);
+  process.setgid?.(NOBODY);
+  process.setuid?.(NOBODY);
+}
+
+/** The unprivileged part: once it has its end of the channel, it has no privileges any more. */
 async function user(): Promise<void> {
+  using channel = DescriptorChannel.fromFd(INHERITED);
+  dropPrivileges();
   try {
     TunSocket.open();
   } catch (error) {
     console.log(`user ${process.getuid?.()} may not open a device: ${(error as SystemError).code}`);
   }
-  using channel = DescriptorChannel.fromFd(INHERITED);
   const { sockets, data, credentials } = await channel.receive({ signal: AbortSignal.timeout(10_000) });
   const [tun] = sockets;
   if (tun === undefined) throw new Error('no device came');

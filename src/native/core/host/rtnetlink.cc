@@ -8,8 +8,6 @@
 #include <net/if.h>
 
 #include <algorithm>
-#include <map>
-#include <unordered_map>
 #include <utility>
 
 namespace tunsock {
@@ -87,11 +85,59 @@ SysResult Rtnetlink::Run(NetlinkMessage* message, const NetlinkSocket::Visitor& 
   return result;
 }
 
+namespace {
+
+/// The records of several readings of one list: each once, as it was read last, in the order in which they
+/// were met. Sorted keys rather than a map, whose code lies in libstdc++ (src/native/runtime.cc).
+template <typename Record>
+class Readings {
+ public:
+  /// Takes in what was read, and leaves it empty; returns how many were new.
+  size_t Add(std::vector<Record>* reading) {
+    std::vector<Place> read;
+    for (size_t i = 0; i < reading->size(); ++i) read.push_back({Key((*reading)[i]), i});
+    std::sort(read.begin(), read.end(), [](const Place& a, const Place& b) {
+      return a.key < b.key || (a.key == b.key && a.at < b.at);
+    });
+    std::vector<Place> fresh;
+    for (size_t i = 0; i < read.size(); ++i) {
+      if (i + 1 < read.size() && read[i + 1].key == read[i].key) continue;  // the last one counts
+      const auto known = std::lower_bound(places_.begin(), places_.end(), read[i], KeyLess);
+      if (known != places_.end() && known->key == read[i].key) {
+        records_[known->at] = std::move((*reading)[read[i].at]);
+      } else {
+        fresh.push_back(std::move(read[i]));
+      }
+    }
+    std::sort(fresh.begin(), fresh.end(), [](const Place& a, const Place& b) { return a.at < b.at; });
+    for (Place& place : fresh) {
+      records_.push_back(std::move((*reading)[place.at]));
+      places_.push_back({std::move(place.key), records_.size() - 1});
+    }
+    std::sort(places_.begin(), places_.end(), KeyLess);
+    reading->clear();
+    return fresh.size();
+  }
+
+  std::vector<Record>& records() { return records_; }
+
+ private:
+  struct Place {
+    std::string key;
+    size_t at;
+  };
+  static bool KeyLess(const Place& a, const Place& b) { return a.key < b.key; }
+
+  std::vector<Record> records_;
+  std::vector<Place> places_;
+};
+
+}  // namespace
+
 template <typename Record, typename Take>
 SysResult Rtnetlink::Dump(NetlinkMessage message, std::vector<Record>* records, Take take, Order order) {
   std::vector<Record> reading;
-  std::vector<Record> all;
-  std::unordered_map<std::string, size_t> places;
+  Readings<Record> readings;
   for (int attempt = 0; attempt < kDumpAttempts; ++attempt) {
     reading.clear();
     const SysResult result = Run(&message, [&](uint16_t, Bytes payload) {
@@ -107,18 +153,10 @@ SysResult Rtnetlink::Dump(NetlinkMessage message, std::vector<Record>* records, 
       std::move(reading.begin(), reading.end(), std::back_inserter(*records));
       return 0;
     }
-    const size_t before = all.size();
-    for (Record& record : reading) {
-      const auto [place, is_new] = places.try_emplace(Key(record), all.size());
-      if (is_new) {
-        all.push_back(std::move(record));
-      } else {
-        all[place->second] = std::move(record);
-      }
-    }
-    if (attempt > 0 && result == 0 && all.size() == before) break;
+    const size_t news = readings.Add(&reading);
+    if (attempt > 0 && result == 0 && news == 0) break;
   }
-  std::move(all.begin(), all.end(), std::back_inserter(*records));
+  std::move(readings.records().begin(), readings.records().end(), std::back_inserter(*records));
   return 0;
 }
 
@@ -329,17 +367,23 @@ SysResult Rtnetlink::ResolveNextHops(uint32_t index, std::vector<RouteInfo>* rou
   const SysResult result =
       Dump(NetlinkMessage(RTM_GETNEXTHOP, NLM_F_DUMP, nhmsg{}), &objects, ParseNextHopObject);
   if (result < 0) return result;
-  std::map<uint32_t, const NextHopObject*> by_id;
-  for (const NextHopObject& object : objects) by_id[object.id] = &object;
+  std::sort(objects.begin(), objects.end(),
+            [](const NextHopObject& a, const NextHopObject& b) { return a.id < b.id; });
+  const auto find = [&](uint32_t id) -> const NextHopObject* {
+    const auto found =
+        std::lower_bound(objects.begin(), objects.end(), id,
+                         [](const NextHopObject& object, uint32_t wanted) { return object.id < wanted; });
+    return found != objects.end() && found->id == id ? &*found : nullptr;
+  };
   for (RouteInfo& route : *routes) {
     if (!nameless(route)) continue;
-    const auto found = by_id.find(route.next_hop_id);
-    if (found == by_id.end()) continue;
-    if (found->second->members.empty()) route.hops.push_back(found->second->hop);
-    for (const NextHopObject::Member& member : found->second->members) {
-      const auto part = by_id.find(member.id);
-      if (part == by_id.end() || route.hops.size() == kMaxHops) continue;
-      route.hops.push_back(part->second->hop);
+    const NextHopObject* found = find(route.next_hop_id);
+    if (found == nullptr) continue;
+    if (found->members.empty()) route.hops.push_back(found->hop);
+    for (const NextHopObject::Member& member : found->members) {
+      const NextHopObject* part = find(member.id);
+      if (part == nullptr || route.hops.size() == kMaxHops) continue;
+      route.hops.push_back(part->hop);
       route.hops.back().weight = member.weight;
     }
   }

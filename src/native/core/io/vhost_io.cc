@@ -3,8 +3,8 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
+#include <ctime>
 #include <utility>
 
 #include "core/io/protocol.h"
@@ -13,6 +13,13 @@
 
 namespace tunsock {
 namespace {
+
+/// Milliseconds of a clock that only goes forward.
+int64_t NowMs() {
+  timespec now{};
+  (void)::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<int64_t>(now.tv_sec) * 1000 + now.tv_nsec / 1'000'000;
+}
 
 constexpr int kSendFlags = MSG_DONTWAIT | MSG_NOSIGNAL;
 constexpr size_t kEtherTypeOffset = 12;
@@ -206,13 +213,12 @@ const IoStats& VhostIo::stats() {
 }
 
 SysResult VhostIo::Drain(int timeout_ms) {
-  using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + std::chrono::milliseconds(timeout_ms);
+  const int64_t end = NowMs() + timeout_ms;
   for (;;) {
     const SysResult reaped = send_.Reap();
     if (reaped < 0) return reaped;
     const uint32_t left = send_.ring().exposed();
-    const auto time = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count();
+    const int64_t time = end - NowMs();
     if (left == 0 || time <= 0) return left;
     if (send_.ring().EnableCalls(left) != 0) continue;
     if (PollWait(device_.call_fd(), POLLIN, static_cast<int>(time)) > 0) (void)Acknowledge(POLLIN);

@@ -53,6 +53,8 @@ class VhostIo final : public PacketIo {
   static Failure Open(int fd, const VhostOptions& options, std::unique_ptr<VhostIo>* io);
   /// The kernel touches neither the socket nor the memory any more when this returns.
   ~VhostIo() override { device_.RemoveBackend(); }
+  VhostIo(const VhostIo&) = delete;
+  VhostIo& operator=(const VhostIo&) = delete;
 
   /// Who knows how the socket itself is: its errors, and what it has dropped. No packet goes that way.
   void SetSocket(std::unique_ptr<PacketIo> socket) { socket_ = std::move(socket); }
