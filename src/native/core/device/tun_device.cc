@@ -1,8 +1,8 @@
 #include "core/device/tun_device.h"
 
 #include <fcntl.h>
+#include <linux/if_ether.h>
 #include <linux/if_tun.h>
-#include <net/ethernet.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
 
