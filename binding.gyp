@@ -50,6 +50,7 @@
           'src/native/core/io/vlan_tag.cc',
           'src/native/core/io/datagram_offload_io.cc',
           'src/native/core/io/packet_socket_io.cc',
+          'src/native/core/io/segment_fallback_io.cc',
           'src/native/core/io/udp_io.cc',
           'src/native/core/offload/checksum.cc',
           'src/native/core/offload/crc32c.cc',

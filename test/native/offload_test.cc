@@ -12,10 +12,13 @@ int main() {
   tunsock::test::TestRoundTrip();
   tunsock::test::TestOffloadReceive();
   tunsock::test::TestOffloadSend();
+  tunsock::test::TestDatagramOffload();
+  tunsock::test::TestSegmentFallback();
   tunsock::test::TestHeld();
   tunsock::test::TestControlMessages();
   tunsock::test::TestNetlink();
   tunsock::test::TestVring();
+  tunsock::test::TestVringRace();
   tunsock::test::TestPacketRings();
   tunsock::test::TestVhostDevice();
   std::printf("%zu checks passed\n", tunsock::test::checks_passed);

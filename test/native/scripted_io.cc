@@ -15,6 +15,7 @@ SysResult ScriptedIo::Receive(const iovec* views, int count, int flags, PacketDe
   if (next.error != 0) return next.error;
   *details = {};
   details->size = static_cast<uint32_t>(next.packet.size());
+  details->meta = next.meta;
   details->copied = static_cast<uint32_t>(CopyToViews(next.packet.data(), next.packet.size(), views, count));
   return ReceivedBytes(*details, flags);
 }
@@ -45,7 +46,10 @@ SysResult ScriptedIo::Refusal() {
 SysResult ScriptedIo::Send(const iovec* views, int count, int /*flags*/, const PacketMeta* meta) {
   if (const SysResult refusal = Refusal(); refusal != 0) return refusal;
   Outgoing sent;
-  if (meta != nullptr) sent.header = VirtioNetHdr::Decode(meta->virtio_header);
+  if (meta != nullptr) {
+    sent.header = VirtioNetHdr::Decode(meta->virtio_header);
+    sent.meta = *meta;
+  }
   for (int i = 0; i < count; i++) {
     const auto* from = static_cast<const uint8_t*>(views[i].iov_base);
     sent.packet.insert(sent.packet.end(), from, from + views[i].iov_len);
@@ -57,12 +61,13 @@ SysResult ScriptedIo::Send(const iovec* views, int count, int /*flags*/, const P
 SysResult ScriptedIo::SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) {
   return DrainBatch(batch, start, end, [&](uint8_t* packet, size_t length, uint32_t index) {
     const iovec view{packet, length};
-    return Send(&view, 1, flags, batch.has_headers ? &batch.meta[index] : nullptr);
+    return Send(&view, 1, flags, batch.has_headers || batch.has_datagrams ? &batch.meta[index] : nullptr);
   });
 }
 
 TestBatch::TestBatch(uint32_t capacity, uint32_t packet_size) {
-  const size_t bytes = size_t{capacity} * (Batch::kBytesForEach + packet_size) + 64 + kBatchTail;
+  const size_t slab = packet_size != 0 ? size_t{capacity} * packet_size + kBatchTail : 2 * kPackedRoom;
+  const size_t bytes = size_t{capacity} * Batch::kBytesForEach + 64 + slab;
   memory_.resize(bytes / sizeof(uint64_t) + 1);
   CHECK(view.Map(reinterpret_cast<uint8_t*>(memory_.data()), memory_.size() * sizeof(uint64_t), capacity,
                  packet_size),
@@ -74,7 +79,7 @@ void TestBatch::Push(const Bytes& packet, const VirtioNetHdr& header) {
   view.offsets[index] = static_cast<uint32_t>(view.SlotOffset(index));
   view.lengths[index] = static_cast<uint32_t>(packet.size());
   view.sizes[index] = index;
-  std::memcpy(view.slab + view.offsets[index], packet.data(), packet.size());
+  std::copy(packet.begin(), packet.end(), view.slab + view.offsets[index]);
   view.meta[index] = {};
   header.Encode(view.meta[index].virtio_header, kMaxVirtioHeader);
 }

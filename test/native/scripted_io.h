@@ -15,10 +15,12 @@ class ScriptedIo final : public PacketIo {
     Bytes packet;
     VirtioNetHdr header;
     SysResult error = 0;  // instead of a packet
+    PacketMeta meta{};    // of Receive()
   };
   struct Outgoing {
     Bytes packet;
     VirtioNetHdr header;
+    PacketMeta meta{};
   };
 
   /// What comes, in this order; behind it -EAGAIN.
@@ -43,6 +45,7 @@ class ScriptedIo final : public PacketIo {
 /// A PacketBatch's memory, and what one does to it in JavaScript.
 class TestBatch {
  public:
+  /// With `packet_size` 0 packets lie one behind another.
   explicit TestBatch(uint32_t capacity, uint32_t packet_size = 2048);
 
   /// As push(): `sizes` has the packet's number too, by which it is known after it was moved.

@@ -10,10 +10,13 @@ void TestGroTable();
 void TestRoundTrip();
 void TestOffloadReceive();
 void TestOffloadSend();
+void TestDatagramOffload();
+void TestSegmentFallback();
 void TestHeld();
 void TestControlMessages();
 void TestNetlink();
 void TestVring();
+void TestVringRace();
 void TestPacketRings();
 void TestVhostDevice();
 

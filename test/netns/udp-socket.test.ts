@@ -1,12 +1,16 @@
+import { spawnSync } from 'node:child_process';
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { constants, Netns, PacketBatch, TunSocket, type UdpSocket } from '../../dist';
 import { codeOf } from '../helpers/device';
 import { inheriting } from '../helpers/inheriting';
+import { HAS_PYTHON } from '../helpers/peers';
 import { batchOf, queued, udpStage } from '../helpers/udp-stage';
 
-const { MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC } = constants;
+const { MSG_DONTWAIT, MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC } = constants;
 const { open, kept } = udpStage();
 const empty = expect.objectContaining({ code: 'EAGAIN', syscall: 'recvmsg' });
 const data = (text: string) => Buffer.from(text);
@@ -42,6 +46,45 @@ describe.each(['none', 'split', 'raw'] as const)('offload %s', (offload) => {
     const [answer, from] = await answered;
     expect(answer).toEqual(data('answer'));
     expect(from.port).toBe(port);
+  });
+
+  it('memory that is gone is no empty datagram', () => {
+    const a = open({ offload });
+    const b = open({ offload });
+    a.connect('127.0.0.1', b.address().port);
+    const Resizable = ArrayBuffer as unknown as new (
+      length: number,
+      options: object,
+    ) => ArrayBuffer & { resize(length: number): void };
+    const buffer = new Resizable(100, { maxByteLength: 100 });
+    const beyond = new Uint8Array(buffer, 50, 50);
+    const transferred = new Uint8Array(10);
+    const memory = new WebAssembly.Memory({ initial: 1 });
+    const stale = new Uint8Array(memory.buffer);
+    buffer.resize(20);
+    structuredClone(transferred.buffer, { transfer: [transferred.buffer] });
+    memory.grow(1);
+    for (const gone of [beyond, transferred, stale, new Proxy(new Uint8Array(1), {})]) {
+      expect(codeOf(() => a.sendmsg(gone))).toBe('ERR_INVALID_ARG_TYPE');
+      expect(codeOf(() => a.sendmsg([data('x'), gone]))).toBe('ERR_INVALID_ARG_TYPE');
+      expect(codeOf(() => a.send(gone))).toBe('ERR_INVALID_ARG_TYPE');
+    }
+    // It shrinks while the call reads its options.
+    const options = {
+      get ecn() {
+        buffer.resize(20);
+        return 0;
+      },
+    };
+    for (const call of [
+      () => a.sendmsg(beyond, 0, options),
+      () => a.send(beyond, options),
+      () => new PacketBatch().push(beyond, options),
+    ]) {
+      buffer.resize(100);
+      expect(codeOf(call)).toBe('ERR_INVALID_ARG_TYPE');
+    }
+    expect(() => b.recvmsg(Buffer.alloc(10), MSG_DONTWAIT)).toThrow(empty);
   });
 
   it('has empty datagrams both ways, also in batches and events', async () => {
@@ -164,6 +207,26 @@ describe('a peer', () => {
     expect(queued(other).map(String)).toEqual(['to other']);
   });
 
+  it('what others send is dropped by the kernel, which counts it for the namespace; what had come before connect() is not', () => {
+    const [a, peer, stranger] = [open(), open(), open()];
+    stranger.sendmsg(data('before'), 0, { to: a.address() });
+    a.connect('127.0.0.1', peer.address().port);
+    const room = Buffer.alloc(99);
+    expect(a.recvmsg(room)).toMatchObject({ bytes: 6, from: stranger.address() });
+    const noPorts = () => {
+      const lines = readFileSync('/proc/thread-self/net/snmp', 'utf8').split('\n');
+      const [names, values] = lines.filter((line) => line.startsWith('Udp: ')).map((line) => line.split(' '));
+      return Number(values?.[names?.indexOf('NoPorts') ?? -1]);
+    };
+    const before = noPorts();
+    stranger.connect('127.0.0.1', a.address().port);
+    for (let count = 0; count < 3; count++) expect(stranger.sendmsg(data('after'))).toBe(5);
+    expect(noPorts()).toBe(before + 3);
+    expect(queued(a)).toEqual([]);
+    expect(a.stats().received).toMatchObject({ packets: 1, dropped: 0, errors: 0 });
+    expect(stranger.recvmsg(room, MSG_ERRQUEUE)).toMatchObject({ error: 'ECONNREFUSED' });
+  });
+
   it.each([0, 4711])('disconnect() leaves the socket at its port (asked for: %s)', (port) => {
     const [a, b] = [open({ address: '0.0.0.0', port }), open()];
     const before = a.address();
@@ -259,6 +322,44 @@ describe('what the others have too', () => {
     );
     expect(seen).toEqual(['UdpSocket', b.address().port, 'inherited', a.address().port]);
   });
+
+  it.runIf(HAS_PYTHON)(
+    'says MSG_CTRUNC when who opened it wants more to be told than there is room for',
+    () => {
+      // IPV6_RECVHOPOPTS (RFC 3542): 760 bytes of options that a receiver is to skip (0x1e, RFC 4727), beside each datagram.
+      const script = `
+import os, socket, sys
+to, sender = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+to.bind(('::1', 0))
+to.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPOPTS, 1)
+option = lambda size: bytes([0x1e, size]) + bytes(size)
+for options in (bytes([0, 94]) + option(250) + option(250) + option(252), b''):
+  sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, options)
+  for _ in range(2): sender.sendto(b'told', to.getsockname())
+os.set_inheritable(to.fileno(), True)
+os.execv(sys.argv[1], [sys.argv[1], '-e', sys.argv[2], str(to.fileno())])`;
+      const code = `
+const { UdpSocket, PacketBatch } = require(${JSON.stringify(join(__dirname, '../../dist'))});
+const udp = UdpSocket.fromFd(Number(process.argv[1]));
+const room = Buffer.alloc(20);
+const told = () => { const { bytes, flags } = udp.recvmsg(room); return [String(room.subarray(0, bytes)), flags]; };
+const first = told();
+const batch = new PacketBatch();
+udp.recvmmsg(batch);
+console.log(JSON.stringify([first, ...[...batch].map((data, at) => [String(data), batch.flags[at]])]));`;
+      const { stdout, stderr } = spawnSync('python3', ['-c', script, process.execPath, code], {
+        encoding: 'utf8',
+      });
+      expect(stderr).toBe('');
+      const { MSG_CTRUNC } = constants;
+      expect(JSON.parse(stdout)).toEqual([
+        ['told', MSG_CTRUNC],
+        ['told', MSG_CTRUNC],
+        ['told', 0],
+        ['told', 0],
+      ]);
+    },
+  );
 
   it('lives in the namespace that it was opened in', () => {
     using netns = Netns.create();

@@ -73,7 +73,8 @@ bool ReadDestination(const Napi::Value& address, const Napi::Value& protocol, De
   const auto bytes = address.As<Napi::Uint8Array>();
   if (bytes.ByteLength() > sizeof destination->address) return false;
   destination->length = static_cast<uint8_t>(bytes.ByteLength());
-  std::memcpy(destination->address, bytes.Data(), bytes.ByteLength());
+  // An empty array may have no memory at all, which memcpy(3) does not take.
+  if (destination->length != 0) std::memcpy(destination->address, bytes.Data(), destination->length);
   return true;
 }
 

@@ -61,6 +61,8 @@ struct Poller::Handle {
 };
 
 SysResult Poller::Open(napi_env env, int fd, Callback callback, void* context) {
+  // It has no uv_poll: to ask for one ends the process.
+  if (runtime == Runtime::kBun) return -ENOSYS;
   uv_loop_t* loop = nullptr;
   if (napi_get_uv_event_loop(env, &loop) != napi_ok) return -EINVAL;
   auto* handle = new Handle;
@@ -93,7 +95,6 @@ SysResult Poller::Probe(napi_env env, int fd) {
 SysResult Poller::Start(napi_env env, int fd, int events, Callback callback, void* context) {
   if (events == events_) return 0;
   if (handle_ == nullptr) {
-    if (runtime == Runtime::kBun) return -ENOSYS;
     const SysResult result = Open(env, fd, callback, context);
     if (result < 0) return result;
   }

@@ -24,6 +24,19 @@ SysResult Split(const Device& device, const GroOptions& merge, std::unique_ptr<P
   return 0;
 }
 
+/// `io` with what to do where messages of several datagrams are refused; with `split` there are only single
+/// ones above it.
+SysResult WrapDatagrams(bool split, std::unique_ptr<PacketIo>* io) {
+  std::unique_ptr<SegmentFallbackIo> segments(new (std::nothrow) SegmentFallbackIo(std::move(*io)));
+  if (segments == nullptr) return -ENOMEM;
+  if (split) {
+    io->reset(new (std::nothrow) DatagramOffloadIo(std::move(segments)));
+  } else {
+    *io = std::move(segments);
+  }
+  return *io == nullptr ? -ENOMEM : 0;
+}
+
 Failure SetOffload(Device* device, const DataPathOptions& options, uint32_t refused, uint32_t* granted) {
   if (!options.offload) return {};
   const SysResult result = device->SetOffload(*options.offload & ~refused, options.shared);
@@ -86,9 +99,9 @@ Failure OpenDataPath(Device* device, const DataPathOptions& options, DataPath* p
     merge.uso = (made.offload & OffloadStats::kUso) != 0;
     const SysResult split = Split(*device, merge, &io);
     if (split < 0) return {split, ""};
-  } else if (options.split && made.offload != 0) {
-    io.reset(new (std::nothrow) DatagramOffloadIo(std::move(io)));
-    if (io == nullptr) return {-ENOMEM, ""};
+  } else if (device->datagrams()) {
+    const SysResult wrapped = WrapDatagrams(options.split && made.offload != 0, &io);
+    if (wrapped < 0) return {wrapped, ""};
   }
   made.io.reset(new (std::nothrow) HeldIo(std::move(io)));
   if (made.io == nullptr) return {-ENOMEM, ""};

@@ -172,7 +172,7 @@ Failure PacketDevice::Configure(const PacketOptions& options) const {
 }
 
 Failure PacketDevice::Join(const FanoutGroup& group) const {
-  // Linux 5.10 has the longer form, which says how many members there may be.
+  // Linux 5.11 has the longer form, which says how many members there may be.
   const struct {
     uint32_t group_and_mode;
     uint32_t members;

@@ -41,7 +41,9 @@ constexpr ControlRequest kControlRequests[] = {
     {"TUNSETSNDBUF", TUNSETSNDBUF, Argument::kSetPointer},
     {"TUNGETSNDBUF", TUNGETSNDBUF, Argument::kGetPointer},
     {"TUNGETVNETHDRSZ", TUNGETVNETHDRSZ, Argument::kGetPointer},
+    {"TUNGETVNETLE", TUNGETVNETLE, Argument::kGetPointer},
     {"TUNSETVNETLE", TUNSETVNETLE, Argument::kSetPointer},
+    {"TUNGETVNETBE", TUNGETVNETBE, Argument::kGetPointer},
     {"TUNSETVNETBE", TUNSETVNETBE, Argument::kSetPointer},
     {"TUNSETSTEERINGEBPF", TUNSETSTEERINGEBPF, Argument::kSetPointer},
     {"TUNSETFILTEREBPF", TUNSETFILTEREBPF, Argument::kSetPointer},
@@ -50,7 +52,9 @@ constexpr ControlRequest kControlRequests[] = {
 
 SysResult GetInterface(int fd, ifreq* request) {
   *request = {};
-  return CallOnce([&] { return ::ioctl(fd, TUNGETIFF, request); });
+  const SysResult result = CallOnce([&] { return ::ioctl(fd, TUNGETIFF, request); });
+  // What a macvtap says whose link is gone (tap_ioctl() in drivers/net/tap.c).
+  return result == -ENOLINK ? -EBADFD : result;
 }
 
 std::string NameIn(const ifreq& request) {

@@ -58,11 +58,13 @@ SysResult NetlinkSocket::Request(NetlinkMessage* message, const Visitor& visit) 
                     sizeof kernel);
   });
   if (result < 0) return result;
-  // The kernel has worked on the request by the time that sendto returns, so its answer is queued: this never
-  // waits.
+  // The kernel has worked on the request by the time that sendto returns, and has the next part of a list
+  // ready by the time that recvfrom returns the one before (netlink_recvmsg() in net/netlink/af_netlink.c).
+  // Where nothing is queued the end of the answer can't have been read, and would be waited for without end.
   do {
     Bytes datagram;
-    result = Receive(0, &datagram);
+    result = Receive(MSG_DONTWAIT, &datagram);
+    if (result == -EAGAIN) return -EBADMSG;
     if (result < 0) return result;
     result = answer.Take(datagram, mark);
     if (std::exchange(has_messages, false)) ++datagrams_;

@@ -58,8 +58,12 @@ struct DatagramMeta {
   uint64_t timestamp_seconds;
   uint32_t timestamp_nanoseconds;
   uint16_t has_destination;
-  /// Of a message of the error queue: the errno.
-  uint16_t error;
+  union {
+    /// Of a message of the error queue: the errno.
+    uint16_t error;
+    /// Of one that is to be sent and is several datagrams: how many of them have gone already.
+    uint16_t segments_gone;
+  };
 };
 static_assert(sizeof(DatagramMeta) == sizeof(PacketMeta), "one is read as the other");
 static_assert(offsetof(DatagramMeta, timestamp_seconds) == offsetof(PacketMeta, timestamp_seconds) &&

@@ -9,14 +9,7 @@
 namespace tunsock {
 namespace {
 
-/// UDP_MAX_SEGMENTS of include/linux/udp.h, as it was before Linux 6.9.
-constexpr uint32_t kMaxSegments = 64;
-/// The most that one message may have, over IPv6: 65535 less the UDP header, and the IP header, which counts
-/// where the kernel cuts.
-constexpr size_t kMaxRunBytes = 65535 - 8 - 40;
 constexpr size_t kIncomingBytes = 128 + kBatchTail;
-/// Datagrams of a message that may go where they belong at once.
-constexpr uint32_t kMaxInPlace = 64;
 
 /// Whether two datagrams go to one place, in one way.
 bool SameWay(const Batch& batch, uint32_t one, uint32_t other) {
@@ -33,8 +26,8 @@ bool SameWay(const Batch& batch, uint32_t one, uint32_t other) {
 
 }  // namespace
 
-DatagramOffloadIo::DatagramOffloadIo(std::unique_ptr<PacketIo> inner)
-    : inner_(std::move(inner)), memory_(kIncomingBytes / sizeof(uint64_t)), too_long_(kMaxRunBytes) {
+DatagramOffloadIo::DatagramOffloadIo(std::unique_ptr<SegmentFallbackIo> inner)
+    : inner_(std::move(inner)), memory_(kIncomingBytes / sizeof(uint64_t)) {
   incoming_.Map(reinterpret_cast<uint8_t*>(memory_.data()), memory_.size() * sizeof(uint64_t), 1, 0);
 }
 
@@ -55,6 +48,7 @@ size_t DatagramOffloadIo::SegmentOf(const DatagramMeta& meta, size_t length) {
   if (meta.segment_size == 0 || meta.segment_size >= length) return length;
   offload_stats_.received += 1;
   last_segment_ = meta.segment_size;
+  last_count_ = static_cast<uint32_t>((length + last_segment_ - 1) / last_segment_);
   return meta.segment_size;
 }
 
@@ -104,83 +98,79 @@ SysResult DatagramOffloadIo::Receive(const iovec* views, int count, int flags, P
 
 SysResult DatagramOffloadIo::ReceiveBatch(const Batch& batch, int flags, SysResult* behind) {
   if (!ReceiveRules::ForBatch(flags)) return -EINVAL;
-  if (batch.packet_size == 0) {
-    return FillBatch(batch, behind, [&](uint8_t* slot, size_t room, uint32_t index) -> SysResult {
-      const SysResult refilled = Refill();
-      return refilled < 0 ? Count(&stats_.received, refilled) : Take(batch, index, slot, room);
-    });
-  }
   uint32_t index = 0;
-  while (index < batch.capacity) {
+  while (index < batch.capacity && batch.slab_bytes >= batch.SlotOffset(index) + batch.RoomForOne()) {
     if (done_) {
+      // Behind others, a message that has no room is left for the next batch: it would be copied twice.
+      if (index != 0 && last_count_ > batch.capacity - index) break;
       const SysResult placed = ReceiveInPlace(batch, index);
       if (placed < 0) return EndOfBatch(index, Count(&stats_.received, placed), behind);
       index += static_cast<uint32_t>(placed);
-      continue;
+    } else {
+      Take(batch, index);
+      index += 1;
     }
-    const size_t offset = batch.SlotOffset(index);
-    const auto size = static_cast<uint32_t>(Take(batch, index, batch.slab + offset, batch.packet_size));
-    batch.offsets[index] = static_cast<uint32_t>(offset);
-    batch.lengths[index] = std::min(size, batch.packet_size);
-    batch.sizes[index] = size;
-    index += 1;
   }
   return index;
 }
 
-SysResult DatagramOffloadIo::Take(const Batch& batch, uint32_t index, uint8_t* slot, size_t room) {
+void DatagramOffloadIo::Take(const Batch& batch, uint32_t index) {
   const size_t size = NextSize();
-  const size_t kept = std::min({size, room, batch.SlotLength()});
-  std::memcpy(slot, incoming_.slab + incoming_.offsets[0] + next_, kept);
+  const size_t offset = batch.SlotOffset(index);
+  const size_t kept = std::min(size, batch.SlotLength());
+  std::memcpy(batch.slab + offset, incoming_.slab + incoming_.offsets[0] + next_, kept);
   if (kept < size) stats_.received.truncated += 1;
+  batch.offsets[index] = static_cast<uint32_t>(offset);
+  batch.lengths[index] = static_cast<uint32_t>(kept);
+  batch.sizes[index] = static_cast<uint32_t>(size);
   batch.flags[index] = kept < size ? MSG_TRUNC : 0;
   batch.protocols[index] = incoming_.protocols[0];
   batch.meta[index] = incoming_.meta[0];
   Took();
-  return Count(&stats_.received, static_cast<SysResult>(size));
+  Count(&stats_.received, static_cast<SysResult>(size));
 }
 
 SysResult DatagramOffloadIo::ReceiveInPlace(const Batch& batch, uint32_t start) {
-  const size_t length = last_segment_;
-  if (length == 0 || length > batch.packet_size) {
-    const SysResult refilled = Refill();
-    return refilled < 0 ? refilled : 0;
-  }
-  const uint32_t slots = std::min(kMaxInPlace, batch.capacity - start);
-  iovec views[kMaxInPlace + 1];
-  for (uint32_t i = 0; i < slots; ++i) views[i] = {batch.slab + batch.SlotOffset(start + i), length};
-  views[slots] = {incoming_.slab, kBatchTail};
+  const uint32_t slots = batch.capacity - start;
+  uint8_t* at = batch.slab + batch.SlotOffset(start);
+  const bool known = last_segment_ != 0 && last_segment_ <= batch.SlotLength();
+  const size_t ahead = known ? std::min(slots * last_segment_, kBatchTail) : kBatchTail;
+  const iovec views[] = {{at, ahead}, {incoming_.slab, kBatchTail - ahead}};
   PacketDetails details;
-  const SysResult received = inner_->Receive(views, static_cast<int>(slots) + 1, MSG_TRUNC, &details);
+  const SysResult received = inner_->Receive(views, 2, MSG_TRUNC, &details);
   if (received < 0) return received;
-  const size_t in_slots = slots * length;
   const size_t size = details.copied;
-  const size_t beyond = size > in_slots ? size - in_slots : 0;
   const DatagramMeta meta = DatagramOf(details.meta);
   const size_t segment = SegmentOf(meta, size);
-  incoming_.protocols[0] = details.protocol;
-  // One datagram is as good as one of several of that length, as long as it is not longer.
-  if (segment == size ? size > length : segment != length) {
-    std::memmove(incoming_.slab + in_slots, incoming_.slab, beyond);
-    CopyFromViews(views, static_cast<int>(slots), incoming_.slab, std::min(size, in_slots));
-    Begin(meta, size, segment);
-    return 0;
+  const bool fits = segment <= batch.SlotLength();
+  const size_t count = segment == 0 ? 1 : (size + segment - 1) / segment;
+  const auto placed = fits ? static_cast<uint32_t>(std::min<size_t>(count, slots)) : 0;
+  const size_t bytes = std::min(size, placed * segment);
+  // What is in the slab and stays there ends where the rest starts.
+  const size_t there = std::min(size, ahead);
+  if (bytes > there) {
+    std::memcpy(at + there, incoming_.slab, bytes - there);
+    std::memmove(incoming_.slab, incoming_.slab + bytes - there, size - bytes);
+  } else if (bytes < there) {
+    std::memmove(incoming_.slab + there - bytes, incoming_.slab, size - there);
+    std::memcpy(incoming_.slab, at + bytes, there - bytes);
   }
-  Begin(meta, beyond, segment);
-  const size_t placed = size - beyond;
-  uint32_t count = 0;
-  for (size_t at = 0; at < placed || count == 0; at += length, ++count) {
-    const uint32_t index = start + count;
-    const auto bytes = static_cast<uint32_t>(std::min(length, placed - at));
-    batch.offsets[index] = static_cast<uint32_t>(batch.SlotOffset(index));
-    batch.lengths[index] = bytes;
-    batch.sizes[index] = bytes;
+  incoming_.protocols[0] = details.protocol;
+  Begin(meta, size - bytes, segment);
+  const size_t offset = batch.SlotOffset(start);
+  for (uint32_t i = 0; i < placed; ++i) {
+    const uint32_t index = start + i;
+    const auto length = static_cast<uint32_t>(std::min(segment, bytes - i * segment));
+    batch.offsets[index] = static_cast<uint32_t>(offset + i * segment);
+    batch.lengths[index] = length;
+    batch.sizes[index] = length;
     batch.flags[index] = 0;
     batch.protocols[index] = details.protocol;
     batch.meta[index] = incoming_.meta[0];
-    Count(&stats_.received, bytes);
   }
-  return count;
+  stats_.received.packets += placed;
+  stats_.received.bytes += bytes;
+  return placed;
 }
 
 SysResult DatagramOffloadIo::Send(const iovec* views, int count, int flags, const PacketMeta* meta) {
@@ -194,7 +184,7 @@ uint32_t DatagramOffloadIo::RunEnd(const Batch& batch, uint32_t start, uint32_t 
            (batch.has_datagrams && DatagramOf(batch.meta[index]).segment_size != 0);
   };
   const uint32_t segment = batch.lengths[start];
-  if (single(start) || segment >= too_long_) return start + 1;
+  if (single(start) || !inner_->Takes(segment)) return start + 1;
   size_t bytes = segment;
   uint32_t stop = start + 1;
   const uint32_t limit = std::min(end, start + kMaxSegments);
@@ -244,23 +234,16 @@ SysResult DatagramOffloadIo::SendRun(const Batch& batch, uint32_t start, uint32_
   }
   DatagramMeta together{};
   if (batch.has_datagrams) together = DatagramOf(batch.meta[start]);
-  together.segment_size = static_cast<uint16_t>(batch.lengths[start]);
+  const auto segment = static_cast<uint32_t>(views[0].iov_len);
+  together.segment_size = static_cast<uint16_t>(segment);
   PacketMeta meta;
   PutDatagram(together, &meta);
-  const SysResult result = inner_->Send(views, static_cast<int>(count), flags, &meta);
-  if (result >= 0) {
-    offload_stats_.sent += 1;
-    for (uint32_t i = 0; i < count; ++i) Count(&stats_.sent, batch.lengths[start + i]);
-    return count;
-  }
-  // EIO: the device on the way can't do checksums; EINVAL: the segments are longer than the path's mtu.
-  // __ip_append_data() and udp_send_skb() in net/ipv4.
-  if (result != -EIO && result != -EINVAL && result != -EMSGSIZE) return Count(&stats_.sent, result);
-  const SysResult sent = SendSingles(batch, start, end, flags);
-  if (sent > 0) {
-    too_long_ = result == -EIO ? 0 : std::min<size_t>(too_long_, batch.lengths[start]);
-    offload_stats_.refused |= OffloadStats::kUso;
-  }
+  const SysResult bytes = inner_->Send(views, static_cast<int>(count), flags, &meta);
+  offload_stats_.sent = inner_->offload_stats()->sent;
+  offload_stats_.refused = inner_->offload_stats()->refused;
+  if (bytes < 0) return Count(&stats_.sent, bytes);
+  const uint32_t sent = (static_cast<uint32_t>(bytes) + segment - 1) / segment;
+  for (uint32_t i = 0; i < sent; ++i) Count(&stats_.sent, batch.lengths[start + i]);
   return sent;
 }
 

@@ -3,18 +3,16 @@
 #include <memory>
 #include <vector>
 
-#include "core/io/packet_io.h"
+#include "core/io/segment_fallback_io.h"
 
 namespace tunsock {
 
 /// Single datagrams over a UDP socket whose messages may be several of one length: they are cut on receive,
-/// and runs of them to one destination are sent together (UDP_GRO, UDP_SEGMENT). Nothing overtakes anything.
-///
-/// Where the kernel or the path refuses a run whose datagrams it takes one by one, none of that length is
-/// made any more, or none at all (refused()).
+/// and runs of them to one destination are sent together (UDP_GRO, UDP_SEGMENT), as long as those are taken.
+/// Nothing overtakes anything.
 class DatagramOffloadIo final : public PacketIo {
  public:
-  explicit DatagramOffloadIo(std::unique_ptr<PacketIo> inner);
+  explicit DatagramOffloadIo(std::unique_ptr<SegmentFallbackIo> inner);
 
   SysResult Receive(const iovec* views, int count, int flags, PacketDetails* details) override;
   SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) override;
@@ -37,11 +35,10 @@ class DatagramOffloadIo final : public PacketIo {
   size_t SegmentOf(const DatagramMeta& meta, size_t length);
   /// There are `length` bytes in incoming_, of which datagrams are taken.
   void Begin(DatagramMeta meta, size_t length, size_t segment);
-  /// The next datagram as packet `index` of a batch: its true length.
-  SysResult Take(const Batch& batch, uint32_t index, uint8_t* slot, size_t room);
-  /// Reads a message straight into the slots from `start` on, as if its datagrams were as long as those of
-  /// the last one; that saves a copy, a third of what a datagram costs. Returns how many are there; 0 where
-  /// they are to be taken out of incoming_.
+  /// The next datagram as packet `index` of a batch.
+  void Take(const Batch& batch, uint32_t index);
+  /// Reads a message where the slot of packet `start` is; its datagrams are the next packets, as they lie
+  /// there behind one another. Returns how many; what has no room is to be taken out of incoming_.
   SysResult ReceiveInPlace(const Batch& batch, uint32_t start);
   /// Bytes of the next datagram.
   [[nodiscard]] size_t NextSize() const;
@@ -53,16 +50,16 @@ class DatagramOffloadIo final : public PacketIo {
   SysResult SendSingles(const Batch& batch, uint32_t start, uint32_t end, int flags);
   SysResult SendRun(const Batch& batch, uint32_t start, uint32_t end, int flags);
 
-  std::unique_ptr<PacketIo> inner_;
+  std::unique_ptr<SegmentFallbackIo> inner_;
   OffloadStats offload_stats_;
   std::vector<uint64_t> memory_;  // of incoming_; words, so that the metadata is aligned
   Batch incoming_;                // one message
   bool done_ = true;
   size_t segment_ = 0;
-  size_t last_segment_ = 0;  // of the last message that had several
-  size_t next_ = 0;          // where in the message the next datagram starts
-  /// Datagrams of that length and longer go out alone.
-  size_t too_long_;
+  // Of the last message that had several.
+  size_t last_segment_ = 0;
+  uint32_t last_count_ = 0;
+  size_t next_ = 0;  // where in the message the next datagram starts
 };
 
 }  // namespace tunsock
