@@ -1,5 +1,11 @@
 /// <reference types="node" preserve="true" />
 
+/**
+ * TUN/TAP devices, packet sockets and UDP sockets as message sockets; links, rules and network namespaces.
+ *
+ * @module tunsock
+ */
+
 export type { AddressInfo, AddressOptions } from './host/address';
 export type { Scope } from './host/cidr';
 export type { Impairment } from './host/impairment';
@@ -12,7 +18,7 @@ export {
   type LinkSnapshot,
   type Neighbour,
 } from './host/link';
-export type { LinkMonitorEvents } from './host/link-monitor';
+export type { LinkChangeOf, LinkMonitor as LinkMonitorOf, LinkMonitorEvents } from './host/link-monitor';
 export type {
   AddressGeneration,
   CarryingLink,
@@ -60,9 +66,24 @@ export {
   type ReceiveOptions,
 } from './socket/message-socket';
 export type { OffloadFallback } from './socket/offload-state';
-export type { FanoutOptions, PacketSocketOptions } from './socket/options/packet-socket-options';
+export type {
+  CommonPacketSocketOptions,
+  DatagramPacketSocketOptions,
+  FanoutGroupOptions,
+  FanoutMode,
+  FanoutOptions,
+  PacketSocketOptions,
+  RawPacketSocketOptions,
+} from './socket/options/packet-socket-options';
 export type { SocketOptions } from './socket/options/socket-options';
-export type { OffloadRequest, TunOptions } from './socket/options/tun-socket-options';
+export type {
+  ByteOrder,
+  CommonTunOptions,
+  IpTunOptions,
+  OffloadRequest,
+  TapOptions,
+  TunOptions,
+} from './socket/options/tun-socket-options';
 export type { UdpSocketOptions } from './socket/options/udp-socket-options';
 export type { VhostOptions } from './socket/options/vhost-options';
 export { PacketSocket } from './socket/packet-socket';

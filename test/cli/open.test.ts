@@ -1,8 +1,10 @@
 import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Link, Netns } from '../../dist';
 import { enterQuietNamespace } from '../helpers/namespace';
+import { readableBuild } from '../helpers/readable-build';
 import { start, tunsock } from './helpers';
 
 const isRoot = spawnSync('setpriv', ['--reuid', '65534', '--clear-groups', 'true']).status === 0;
@@ -125,7 +127,8 @@ describe('run', () => {
   });
 
   it.runIf(isRoot)('needs no privilege', () => {
-    const main = require.resolve('../../dist/cli/main.js');
+    using build = readableBuild();
+    const main = join(build.dist, 'cli/main.js');
     const { status, stdout, stderr } = spawnSync(
       'setpriv',
       [

@@ -147,8 +147,12 @@ describe('a DescriptorChannel', () => {
     expect(codeOf(() => DescriptorChannel.fromFd(file))).toBe('ENOTSOCK');
     closeSync(file);
     const packet = PacketSocket.open({ interface: 'lo' });
-    expect(codeOf(() => DescriptorChannel.fromFd(packet.fd))).toBe('EPROTOTYPE');
-    packet.close();
+    // Two owners would close it under each other.
+    expect(codeOf(() => DescriptorChannel.fromFd(packet.fd))).toBe('EEXIST');
+    expect(codeOf(() => DescriptorChannel.fromFd(one.fd))).toBe('EEXIST');
+    const fd = packet.detach();
+    expect(codeOf(() => DescriptorChannel.fromFd(fd))).toBe('EPROTOTYPE');
+    closeSync(fd);
     one.close();
     other.close();
   });
@@ -168,6 +172,37 @@ describe('a DescriptorChannel', () => {
     other.close();
     expect(codeOf(() => Link.get('given'))).toBe('ENODEV');
     one.close();
+  });
+
+  it('closes what nobody takes in a Worker without a warning of Node', () => {
+    const program = `
+      const { DescriptorChannel, Netns, TunSocket } = require(process.argv[2]);
+      const [one, other] = DescriptorChannel.pair();
+      Netns.create().enter();
+      (async () => {
+        one.send([0, 0, 0]);
+        const { dropped, descriptors } = await other.receive({ maxDescriptors: 0 });
+        // A socket that follows its interface opens and closes the namespaces that it comes through.
+        const tun = TunSocket.open({ name: 'goes' });
+        tun.on('message', () => {});
+        await new Promise(setImmediate);
+        const moved = new Promise((resolve) => tun.on('link', ({ kind }) => kind === 'moved' && resolve()));
+        tun.link.moveTo(Netns.create());
+        await moved;
+        console.log(dropped, descriptors.length, tun.closed);
+        process.exit();
+      })();`;
+    const { stdout, stderr } = spawnSync(
+      process.execPath,
+      [
+        '-e',
+        "new (require('worker_threads').Worker)(process.argv[2], { eval: true, argv: [process.argv[1]] });",
+        dist,
+        program,
+      ],
+      { encoding: 'utf8' },
+    );
+    expect([stdout, stderr]).toEqual(['3 0 false\n', '']);
   });
 
   it('passes the most descriptors that a message may have, and refuses more', async () => {
@@ -256,6 +291,9 @@ describe('a DescriptorChannel', () => {
     tun.close();
     expect(codeOf(() => one.send(tun))).toBe('ERR_SOCKET_CLOSED');
     expect(codeOf(() => one.send('3' as never))).toBe('ERR_INVALID_ARG_TYPE');
+    const gone = new Uint8Array(10);
+    structuredClone(gone.buffer, { transfer: [gone.buffer] });
+    expect(codeOf(() => one.send(0, gone))).toBe('ERR_INVALID_ARG_TYPE');
     expect(codeOf(() => one.send([]))).toBe('ERR_INVALID_ARG_VALUE');
     expect(codeOf(() => one.send(0, Buffer.alloc(65537)))).toBe('ERR_OUT_OF_RANGE');
     expect(codeOf(() => one.send(1_000_000))).toBe('EBADF');

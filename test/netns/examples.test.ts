@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { IS_REAL_ROOT } from '../helpers/kernel';
+import { HAS_SETPRIV, POWERLESS } from '../helpers/powerless';
 
 const top = join(__dirname, '../..');
 const sources = join(top, 'examples');
@@ -14,7 +15,12 @@ beforeAll(() => {
 
 /** What an example prints; fails when the example does. */
 function run(name: string, ...args: string[]): string {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(compiled, `${name}.js`), ...args], {
+  return runUnder([], name, ...args);
+}
+
+function runUnder(wrapper: string[], name: string, ...args: string[]): string {
+  const command = [...wrapper, process.execPath, join(compiled, `${name}.js`), ...args];
+  const { status, stdout, stderr } = spawnSync(command[0] as string, command.slice(1), {
     encoding: 'utf8',
     timeout: 25_000,
   });
@@ -48,6 +54,21 @@ describe('examples', () => {
     expect(stdout).toMatch(/^user 65534 may not open a device: E(ACCES|PERM)$/m);
     expect(stdout).toContain('user 0 has sent the device: tun0\n');
     expect(stdout).toMatch(/^it reads 10\.0\.0\.1(:\d+)? > 10\.0\.0\.2/m);
+  });
+
+  it('rootless-device has its namespace where this process may enter it', () => {
+    const stdout = run('rootless-device');
+    expect(stdout).toMatch(/^this process may enter it: the interface has the number \d+$/m);
+    expect(stdout).toContain('inside hears: all of this without root\n');
+  });
+
+  it.runIf(HAS_SETPRIV)('rootless-device takes no privilege', () => {
+    const stdout = runUnder(POWERLESS, 'rootless-device');
+    expect(stdout).toContain('tun0 is in another network\n');
+    expect(stdout).toContain('this process may not enter it: ERR_INVALID_STATE\n');
+    expect(stdout).toContain('inside hears: all of this without root\n');
+    expect(stdout).toMatch(/^outside reads 10\.0\.0\.1:\d+ > 10\.0\.0\.2:7 UDP 3, 31 bytes$/m);
+    expect(stdout).toContain('5 packets came, 5 went back\n');
   });
 
   it('router connects two Workers, which talk by ordinary sockets', () => {

@@ -2,7 +2,9 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { inspect } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { Link, type LinkOptions, TunSocket } from '../../dist';
+import { EMULATED } from '../helpers/kernel';
 import { ip, ownNamespaces, refusal } from '../helpers/namespaces';
+import { deviceFile, program } from '../helpers/optional';
 
 const namespaces = ownNamespaces();
 const { inNamespace, port } = namespaces;
@@ -31,6 +33,8 @@ describe('kinds of link', () => {
     ],
     [{ type: 'sit', name: 'made', local: '10.0.0.1', remote: '10.0.0.2' }, 'sit'],
     [{ type: 'dummy', name: 'made' }, 'dummy'],
+    [{ type: 'bridge', name: 'made' }, 'bridge'],
+    [{ type: 'vlan', name: 'made', link: 'd0', id: 4094 }, 'vlan protocol 802.1Q id 4094'],
   ];
   it.each(kinds)('%j, or the name of what the kernel lacks', (options, shown) =>
     namespaces.current().run(() => {
@@ -40,6 +44,7 @@ describe('kinds of link', () => {
       try {
         made = Link.create(options);
       } catch (error) {
+        expect(EMULATED, 'a guest has them all').toBe(false);
         expect(error).toMatchObject({ code: 'EOPNOTSUPP', syscall: 'RTM_NEWLINK', interface: 'made' });
         expect((error as Error).message).toContain(
           `the kernel can't make ${type} links: load its module with modprobe `,
@@ -57,7 +62,7 @@ describe('kinds of link', () => {
     // Character devices are the whole host's, by the index alone: one that no other namespace has.
     for (let index = 0; index < 60; index++) Link.create({ type: 'bridge', name: `other${index}` });
     const link = Link.create({ type: 'macvtap', name: 'tap', link: port(), mode: 'bridge', up: true });
-    const tap = TunSocket.open({ mode: 'tap', name: link.name, device: link.device as string });
+    const tap = TunSocket.open({ mode: 'tap', name: link.name, device: deviceFile(link.device as string) });
     expect(tap).toMatchObject({ name: 'tap', index: link.index });
     tap.close();
   });
@@ -141,11 +146,12 @@ describe('impairment', () => {
       refused = error as Error;
     }
     if (refused !== undefined) {
+      expect(EMULATED, 'a guest has it').toBe(false);
       expect(refused).toMatchObject(refusal('ENOENT', 'RTM_NEWQDISC', 'd0'));
       expect(refused.message).toContain('modprobe sch_netem');
       return;
     }
-    const shown = () => execFileSync('tc', ['qdisc', 'show', 'dev', 'd0'], { encoding: 'utf8' });
+    const shown = () => execFileSync(program('tc'), ['qdisc', 'show', 'dev', 'd0'], { encoding: 'utf8' });
     expect(shown()).toMatch(/netem .* delay 100ms +10ms loss 1% duplicate 2% reorder 25% .*rate 1Mbit/);
     link.setImpairment({ delayMs: 5 });
     expect(shown()).toMatch(/netem .* delay 5ms/);
@@ -156,7 +162,7 @@ describe('impairment', () => {
 
   inNamespace('leaves a discipline alone that somebody else chose', () => {
     const link = port();
-    const tc = (...words: string[]) => execFileSync('tc', words, { encoding: 'utf8' });
+    const tc = (...words: string[]) => execFileSync(program('tc'), words, { encoding: 'utf8' });
     tc(
       'qdisc',
       'add',

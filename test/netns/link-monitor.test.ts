@@ -5,6 +5,7 @@ import { inspect } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Link, type LinkChange, type LinkMonitor, Netns, TunSocket } from '../../dist';
 import { enterQuietNamespace } from '../helpers/namespace';
+import { program } from '../helpers/optional';
 
 enterQuietNamespace();
 
@@ -14,7 +15,7 @@ const BURST = 10_000;
 const descriptors = () => readdirSync('/proc/self/fd').length;
 const here = () => statSync('/proc/thread-self/ns/net').ino;
 const elsewhere = Netns.create();
-const ip = (...words: string[]) => execFileSync('ip', words, { stdio: 'pipe' });
+const ip = (...words: string[]) => execFileSync(program('ip'), words, { stdio: 'pipe' });
 
 let monitor: LinkMonitor;
 let changes: LinkChange[];

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
-import { readdirSync } from 'node:fs';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { readdirSync, readlinkSync } from 'node:fs';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { Link, type LinkChange, Netns, PacketSocket, TunSocket } from '../../dist';
 
 /** More reports than the receive buffer of the subscription holds, which is two megabytes. */
@@ -35,6 +35,14 @@ async function told(kind: string): Promise<LinkChange> {
     const found = changes.find((change) => change.kind === kind);
     if (found !== undefined) return found;
     await once(tun, 'link');
+  }
+}
+/** What a descriptor refers to; nothing for the one that reads the folder. */
+function linkOf(fd: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return undefined;
   }
 }
 const kinds = () => changes.map(({ kind }) => kind);
@@ -130,6 +138,38 @@ it('costs one subscription for all sockets of a namespace, and none when nobody 
   expect(descriptors()).toBe(before + 5);
   for (const socket of sockets) socket.close();
   tun.removeAllListeners('link');
+  // A subscription that nobody wants any more lingers for a second.
+  await vi.waitFor(() => expect(descriptors()).toBe(before - 2), 10_000);
+});
+
+it('is the same subscription as long as receive() is called again and again', async () => {
+  using socket = PacketSocket.open({ netns: ns, interface: 'tun0', type: 'dgram' });
+  /** What is open, by number: a socket that is made anew has another inode. */
+  const open = () => readdirSync('/proc/self/fd').map((fd) => [fd, linkOf(fd)]);
+  tun.removeAllListeners('link');
+  const seen: unknown[] = [];
+  for (let count = 0; count < 3; count++) {
+    const received = socket.receive();
+    await pollPhase();
+    seen.push(open());
+    link.down();
+    link.up();
+    tun.send(Buffer.from('4500001c00000000400166df0a0000020a0000010800f7ff00000000', 'hex'));
+    await received;
+    await pollPhase();
+    seen.push(open());
+  }
+  for (const descriptors of seen) expect(descriptors).toEqual(seen[0]);
+});
+
+it('hears of a device that moved just after nobody wanted to hear of it any more', async () => {
+  using other = Netns.create();
+  tun.removeAllListeners('link');
   await pollPhase();
-  expect(descriptors()).toBe(before - 2);
+  link.moveTo(other);
+  await pollPhase(); // within the second for which it is heard of still
+  tun.on('link', (change) => changes.push(change));
+  await pollPhase();
+  other.run(() => Link.get('tun0').up());
+  expect((await told('up')).link.name).toBe('tun0');
 });

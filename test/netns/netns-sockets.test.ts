@@ -11,6 +11,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Link, Netns } from '../../dist';
 import { IS_REAL_ROOT } from '../helpers/kernel';
 import { enterQuietNamespace } from '../helpers/namespace';
+import { program } from '../helpers/optional';
 
 enterQuietNamespace();
 
@@ -253,7 +254,7 @@ if (!IS_REAL_ROOT)
 
 describe('names', () => {
   const name = `tunsock-test-${process.pid}`;
-  const listed = () => execFileSync('ip', ['netns', 'list'], { encoding: 'utf8' }).split(/\s/);
+  const listed = () => execFileSync(program('ip'), ['netns', 'list'], { encoding: 'utf8' }).split(/\s/);
 
   it.runIf(IS_REAL_ROOT)('are those of ip netns, and outlive the descriptor', () => {
     const made = Netns.create({ name });
@@ -262,7 +263,9 @@ describe('names', () => {
       expect(made.name).toBe(name);
       expect(listed()).toContain(name);
       expect(
-        execFileSync('ip', ['netns', 'exec', name, 'readlink', '/proc/self/ns/net'], { encoding: 'utf8' }),
+        execFileSync(program('ip'), ['netns', 'exec', name, 'readlink', '/proc/self/ns/net'], {
+          encoding: 'utf8',
+        }),
       ).toBe(`net:[${inode}]\n`);
       made.close();
       using again = Netns.open(name);
@@ -281,7 +284,7 @@ describe('names', () => {
   });
 
   it.runIf(IS_REAL_ROOT)('can be made by ip netns and removed here', () => {
-    execFileSync('ip', ['netns', 'add', name]);
+    execFileSync(program('ip'), ['netns', 'add', name]);
     using found = Netns.open(name);
     found.remove();
     expect(listed()).not.toContain(name);

@@ -265,7 +265,7 @@ describe('what is in force', () => {
 
   it("does not go together with type 'dgram', nor a stream with 'raw'", () => {
     for (const offload of ['raw', 'split'] as const) {
-      expect(codeOf(() => near({ type: 'dgram', offload }))).toBe('ERR_INVALID_ARG_VALUE');
+      expect(codeOf(() => near({ type: 'dgram', offload } as object))).toBe('ERR_INVALID_ARG_VALUE');
     }
     expect(codeOf(() => near({ offload: 'raw' }).stream())).toBe('ERR_INVALID_STATE');
   });

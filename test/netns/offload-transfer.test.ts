@@ -32,7 +32,8 @@ function expectSuperpackets(hosts: TwoHosts, { mode, ...modes }: Cable): void {
     const { socket, longest } = hosts[end];
     const { offload, received, sent } = socket.stats();
     expect([received.errors, received.truncated, sent.errors]).toEqual([0, 0, 0]);
-    if (modes[end] === 'raw') expect(longest).toBeGreaterThan(10 * MTU);
+    // How many segments a superpacket has is the sender's choice, by how fast it finds the way to be: two at least.
+    if (modes[end] === 'raw') expect(longest).toBeGreaterThan(MTU + LINK_HEADER[mode]);
     else expect(longest).toBe(MTU + LINK_HEADER[mode]);
     if (modes[end] !== 'split') {
       expect(offload).toBeUndefined();

@@ -115,7 +115,22 @@ describe('a failed open leaves nothing behind', () => {
       'ERR_INVALID_ARG_VALUE',
       /address/,
     ],
-    ['a mac for a tun device', { mac: '02:00:00:00:00:01' }, 'ERR_INVALID_ARG_VALUE', /tap/],
+    ['a mac for a tun device', { mac: '02:00:00:00:00:01' } as object, 'ERR_INVALID_ARG_VALUE', /tap/],
+    ['a filter for a tun device', { filter: '1\n6 0 0 1' } as object, 'ERR_INVALID_ARG_VALUE', /tap/],
+    ["napi: 'frags' for a tun device", { napi: 'frags' } as object, 'ERR_INVALID_ARG_VALUE', /tap/],
+    [
+      'packet info before virtio headers',
+      { packetInfo: true, offload: 'raw' },
+      'ERR_INVALID_ARG_VALUE',
+      /'none'/,
+    ],
+    ['a virtio header without offload', { virtioHeaderSize: 12 }, 'ERR_INVALID_ARG_VALUE', /offload/],
+    [
+      "a byte order with 'split'",
+      { offload: 'split', byteOrder: 'little' },
+      'ERR_INVALID_ARG_VALUE',
+      /'raw'/,
+    ],
     ['an mtu that is no number', { mtu: '1500' as never }, 'ERR_INVALID_ARG_TYPE', /number/],
     ['an mtu that the kernel refuses', { mode: 'tap', mtu: 65535 }, 'EINVAL', /mtu/],
     [

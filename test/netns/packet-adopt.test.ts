@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { constants, PacketSocket, socketFromFd, TunSocket } from '../../dist';
 import { inheriting } from '../helpers/inheriting';
+import { program } from '../helpers/optional';
 import { packetStage, room, TEST, text } from '../helpers/packet-stage';
 import { frame } from '../helpers/pair';
 import { HAS_PYTHON } from '../helpers/peers';
@@ -77,7 +78,7 @@ describe('a failed fromFd', () => {
 import os, socket, subprocess, sys
 packet = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
 packet.bind(('v0', 0x88b5))
-subprocess.run(['ip', 'link', 'delete', 'v0'], check=True)
+subprocess.run(['${program('ip')}', 'link', 'delete', 'v0'], check=True)
 os.set_inheritable(packet.fileno(), True)
 sys.exit(subprocess.run([sys.argv[1], '-e', sys.argv[2], str(packet.fileno())], close_fds=False).returncode)`;
     const code = `

@@ -2,16 +2,21 @@ import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { constants, Link, PacketBatch, PacketSocket } from '../../dist';
 import { codeOf } from '../helpers/device';
+import { withPrograms } from '../helpers/ebpf';
+import { IS_REAL_ROOT } from '../helpers/kernel';
+import { program } from '../helpers/optional';
 import { empty, OTHER, packetStage, room, TEST, text } from '../helpers/packet-stage';
 import { FAR_MAC, frame, NEAR_MAC } from '../helpers/pair';
 import { HAS_PYTHON } from '../helpers/peers';
+
+if (!IS_REAL_ROOT) console.log('skipped: eBPF programs, which need root outside of a user namespace');
 
 const { MSG_DONTWAIT } = constants;
 const stage = packetStage();
 const { near, far, kept } = stage;
 
 const ip = (...args: string[]) =>
-  stage.pair.near.run(() => spawnSync('ip', args, { encoding: 'utf8' })).stdout;
+  stage.pair.near.run(() => spawnSync(program('ip'), args, { encoding: 'utf8' })).stdout;
 const namesIn = (socket: PacketSocket) => {
   const batch = new PacketBatch({ capacity: 256 });
   socket.recvmmsg(batch, MSG_DONTWAIT);
@@ -275,12 +280,31 @@ function python(script: string, socket?: PacketSocket): string {
   return stdout.trim();
 }
 
-it.runIf(HAS_PYTHON)('originalDevice is PACKET_ORIGDEV', () => {
-  // Its effect needs a bond or a VLAN device, which not every kernel has.
-  const PACKET_ORIGDEV = 9;
-  const script = `import socket; print(socket.socket(fileno=3).getsockopt(263, ${PACKET_ORIGDEV}))`;
-  expect(python(script, near({ originalDevice: true }))).toBe('1');
-  expect(python(script, near())).toBe('0');
+it.runIf(IS_REAL_ROOT)('an eBPF program says which member of a fanout group gets a packet', () => {
+  const code = `
+    const netns = '/proc/${process.pid}/fd/';
+    const open = (program) => PacketSocket.open({
+      interface: 'v0', netns: netns + ${stage.pair.near.fd}, protocol: ${TEST}, fanout: { group: 15, program },
+    });
+    const members = [open(none), open(none)];
+    const far = PacketSocket.open({ interface: 'v1', netns: netns + ${stage.pair.far.fd}, protocol: 0 });
+    const round = () => {
+      for (let i = 0; i < 20; i++) far.sendmsg(Buffer.from('${frame(TEST, Buffer.alloc(50)).toString('hex')}', 'hex'));
+      return members.map((member) => {
+        let count = 0;
+        try { for (;;) { member.recvmsg(Buffer.alloc(100), 0x40); count++; } } catch (error) { if (error.code !== 'EAGAIN') throw error; }
+        return count;
+      });
+    };
+    const results = [round()];
+    // The group has the program that was set last: a third member sets the other, and leaves.
+    open(one).close();
+    results.push(round());
+    console.log(JSON.stringify(results));`;
+  expect(withPrograms(code)).toEqual([
+    [20, 0],
+    [0, 20],
+  ]);
 });
 
 it.runIf(HAS_PYTHON)("on a link whose header tunsock can't look behind, the default is 'none'", () => {

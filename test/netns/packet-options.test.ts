@@ -4,6 +4,7 @@ import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { constants, PacketBatch } from '../../dist';
 import { ETH_P_IP } from '../helpers/device';
+import { program } from '../helpers/optional';
 import { empty, OTHER, packetStage, room, TEST, text } from '../helpers/packet-stage';
 import { checksumsRight, udpPacket } from '../helpers/packets';
 import { frame } from '../helpers/pair';
@@ -58,7 +59,8 @@ describe('options', () => {
   it('promiscuous lasts as long as the socket', () => {
     const IFF_PROMISC = 0x100;
     const promiscuity = () =>
-      stage.pair.near.run(() => spawnSync('ip', ['-d', 'link', 'show', 'v0'], { encoding: 'utf8' })).stdout;
+      stage.pair.near.run(() => spawnSync(program('ip'), ['-d', 'link', 'show', 'v0'], { encoding: 'utf8' }))
+        .stdout;
     const a = near({ promiscuous: true });
     expect(promiscuity()).toContain('promiscuity 1');
     a.close();

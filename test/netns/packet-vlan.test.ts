@@ -173,7 +173,7 @@ it("'raw': what is still to be done is counted from the frame with its tag", () 
 });
 
 it("a 'dgram' socket has no frame for a tag to stand in", () => {
-  expect(() => near({ type: 'dgram', vlan: 'inline' })).toThrow(
+  expect(() => near({ type: 'dgram', vlan: 'inline' } as object)).toThrow(
     expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }),
   );
   const socket = near({ type: 'dgram', protocol: 'all' });

@@ -1,7 +1,10 @@
+import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { describe, expect } from 'vitest';
 import { Link, type Route, TunSocket } from '../../dist';
+import { EMULATED } from '../helpers/kernel';
 import { ip, ownNamespaces, refusal } from '../helpers/namespaces';
+import { program } from '../helpers/optional';
 
 const { inNamespace, port } = ownNamespaces();
 const failure = (...parts: Parameters<typeof refusal>) => expect.objectContaining(refusal(...parts));
@@ -178,19 +181,24 @@ describe('routes', () => {
     ).toThrow(failure('ENODEV', 'RTM_GETLINK', 'nope'));
   });
 
-  inNamespace('a hundred thousand of them are listed, within bounds of memory', () => {
-    const link = routed();
-    const batch: string[] = [];
-    for (let i = 0; i < 100_000; i++) batch.push(`11.${i >> 16}.${(i >> 8) & 255}.${i & 255}/32`);
-    for (const destination of batch) link.addRoute({ destination, table: 77 });
-    const before = process.memoryUsage().rss;
-    const listed = link.routes({ table: 77 });
-    expect(process.memoryUsage().rss - before).toBeLessThan(250e6);
-    expect(listed).toHaveLength(batch.length);
-    const wanted = new Set(batch);
-    expect(listed.every(({ destination, table }) => table === 77 && wanted.delete(destination))).toBe(true);
-    expect(wanted.size).toBe(0);
-  });
+  inNamespace(
+    'a hundred thousand of them are listed, those that were added, within bounds of memory',
+    () => {
+      const link = routed();
+      const count = EMULATED ? 10_000 : 100_000;
+      const batch = Array.from({ length: count }, (_, i) => `11.${i >> 16}.${(i >> 8) & 255}.${i & 255}/32`);
+      const commands = batch.map((destination) => `route add ${destination} dev d0 table 77\n`);
+      execFileSync(program('ip'), ['-batch', '-'], { input: commands.join('') });
+      const before = process.memoryUsage().rss;
+      const listed = link.routes({ table: 77 });
+      expect(process.memoryUsage().rss - before).toBeLessThan(250e6);
+      expect(listed).toHaveLength(batch.length);
+      const wanted = new Set(batch);
+      expect(listed.every(({ destination, table }) => table === 77 && wanted.delete(destination))).toBe(true);
+      expect(wanted.size).toBe(0);
+    },
+    300_000,
+  );
 });
 
 describe('what is configured already is left alone', () => {

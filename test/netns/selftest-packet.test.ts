@@ -1,6 +1,12 @@
 import { createSocket } from 'node:dgram';
 import { describe, expect, it } from 'vitest';
-import { constants, PacketBatch, type PacketSocket, type PacketSocketOptions } from '../../dist';
+import {
+  constants,
+  type DatagramPacketSocketOptions,
+  PacketBatch,
+  type PacketSocket,
+  type PacketSocketOptions,
+} from '../../dist';
 import { codeOf, ETH_P_IP } from '../helpers/device';
 import { empty, packetStage, room } from '../helpers/packet-stage';
 import { udpPacket } from '../helpers/packets';
@@ -12,7 +18,7 @@ import { FAR_MAC, frame, NEAR_MAC } from '../helpers/pair';
  *
  * - psock_tpacket.c, TPACKET_V1, V2 and V3 with PACKET_RX_RING and PACKET_TX_RING: there are no rings here (docs/performance.md says what
  *   one would gain). What they transfer is transferred by recvmmsg(2) and sendmmsg(2).
- * - psock_fanout.c, PACKET_FANOUT_EBPF: loading an eBPF program is not this package's; 'packet-fanout' tests that a wrong descriptor is refused.
+ * - psock_fanout.c, PACKET_FANOUT_EBPF: is in packet-control.test.ts, with the program's descriptor.
  * - psock_fanout.c, "control_socket: PACKET_FANOUT and PACKET_RX_RING": no rings.
  * - psock_snd.sh, "raw gso max size + 1": an IP packet of 65536 bytes, whose length its header can't say; nothing here writes headers.
  * - psock_snd.sh, UFO (VIRTIO_NET_HDR_GSO_UDP) for the cases with gso: kernels no longer make it; USO takes its place.
@@ -60,7 +66,7 @@ async function heard(send: () => void, total: number): Promise<number[]> {
 }
 
 describe('psock_snd.sh', () => {
-  const dgram = (options: Partial<PacketSocketOptions> = {}) =>
+  const dgram = (options: Partial<DatagramPacketSocketOptions> = {}) =>
     far({ type: 'dgram', protocol: ETH_P_IP, destination: { address: NEAR_MAC }, ...options });
 
   it('dgram', async () => {

@@ -1,10 +1,12 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { Link, TunSocket } from '../../dist';
+import { Link, Netns, TunSocket } from '../../dist';
 import { codeOf } from '../helpers/device';
+import { withPrograms } from '../helpers/ebpf';
 import { IS_REAL_ROOT } from '../helpers/kernel';
 import { enterQuietNamespace } from '../helpers/namespace';
+import { program } from '../helpers/optional';
 import { ethernetFrame, udpPacket } from '../helpers/packets';
 
 beforeAll(enterQuietNamespace);
@@ -62,6 +64,18 @@ describe('features', () => {
   });
 });
 
+/** Attaches to a device as another user, in another group, who has no privilege. */
+function attach(name: string, uid: number, gid: number) {
+  const code = `import os,fcntl,struct,sys
+fd=os.open('/dev/net/tun',os.O_RDWR)
+name,uid,gid=sys.argv[1].encode(),int(sys.argv[2]),int(sys.argv[3])
+os.setgroups([])
+os.setresgid(gid,gid,gid)
+os.setresuid(uid,uid,uid)
+fcntl.ioctl(fd,0x400454ca,struct.pack('16sH22x',name,0x1001))`;
+  return spawnSync('python3', ['-c', code, name, `${uid}`, `${gid}`], { encoding: 'utf8' });
+}
+
 describe.runIf(IS_REAL_ROOT)('owner, group and persist', () => {
   it('are read back as they were set, by number and by name', () => {
     using tun = TunSocket.open({ owner: 'nobody', group: 12 });
@@ -70,7 +84,7 @@ describe.runIf(IS_REAL_ROOT)('owner, group and persist', () => {
     tun.setGroup('daemon');
     tun.setPersist(true);
     expect(tun.info()).toMatchObject({ owner: 1000, group: 1, persist: true });
-    expect(execFileSync('ip', ['-d', 'link', 'show', tun.name], { encoding: 'utf8' })).toMatch(
+    expect(execFileSync(program('ip'), ['-d', 'link', 'show', tun.name], { encoding: 'utf8' })).toMatch(
       /persist on.*user \S+ group daemon/,
     );
     tun.setPersist(false);
@@ -81,23 +95,16 @@ describe.runIf(IS_REAL_ROOT)('owner, group and persist', () => {
   it('let the owner attach without privilege, and nobody else', () => {
     using tun = TunSocket.open({ name: 'owned', owner: 1000, persist: true });
     tun.close();
-    const attach = (uid: number) =>
-      spawnSync(
-        'python3',
-        [
-          '-c',
-          `import os,fcntl,struct
-fd=os.open('/dev/net/tun',os.O_RDWR)
-os.setgroups([])
-os.setresgid(${uid},${uid},${uid})
-os.setresuid(${uid},${uid},${uid})
-fcntl.ioctl(fd,0x400454ca,struct.pack('16sH22x',b'owned',0x1001))`,
-        ],
-        { encoding: 'utf8' },
-      );
-    expect(attach(1000)).toMatchObject({ status: 0 });
-    expect(attach(1001).stderr).toMatch(/PermissionError/);
+    expect(attach('owned', 1000, 1000)).toMatchObject({ status: 0 });
+    expect(attach('owned', 1001, 1001).stderr).toMatch(/PermissionError/);
     TunSocket.open({ name: 'owned', persist: false }).close();
+  });
+
+  it('let a member of the group attach, and nobody else', () => {
+    TunSocket.open({ name: 'grouped', group: 1000, persist: true }).close();
+    expect(attach('grouped', 1001, 1000)).toMatchObject({ status: 0 });
+    expect(attach('grouped', 1000, 1001).stderr).toMatch(/PermissionError/);
+    TunSocket.open({ name: 'grouped', persist: false }).close();
   });
 
   it('are as before when a later step of open() fails', () => {
@@ -161,6 +168,17 @@ describe('filters of a tap', () => {
     expect(codeOf(() => tun.setFilter(only(1)))).toBe('EINVAL');
   });
 
+  it('a filter is that of further queues too', () => {
+    using first = TunSocket.open({ mode: 'tap', multiQueue: true, filter: only(0x88b6) });
+    using second = first.openQueue();
+    // The first queue out of service: all go to the second.
+    first.detachQueue();
+    hostSends(first.name, MAC, 0x88b5);
+    expect(received(second)).toBe(0);
+    hostSends(first.name, MAC, 0x88b6);
+    expect(received(second)).toBe(1);
+  });
+
   it('setTransmitFilter() decides by destination', () => {
     using tap = TunSocket.open({ mode: 'tap' });
     tap.setTransmitFilter({ addresses: ['02:00:00:00:00:09'] });
@@ -183,9 +201,9 @@ describe('options of the device', () => {
   it('index, linkType, noCarrier and virtioHeaderSize are as given', () => {
     using tun = TunSocket.open({ index: 4242, linkType: 512, noCarrier: true, debug: 7 });
     expect([tun.index, tun.info().linkType]).toEqual([4242, 512]);
-    const shown = execFileSync('ip', ['link', 'show', tun.name], { encoding: 'utf8' });
+    const shown = execFileSync(program('ip'), ['link', 'show', tun.name], { encoding: 'utf8' });
     expect(shown).toMatch(/NO-CARRIER/);
-    expect(execFileSync('ethtool', [tun.name], { encoding: 'utf8' })).toMatch(/0x0*7/);
+    expect(execFileSync(program('ethtool'), [tun.name], { encoding: 'utf8' })).toMatch(/0x0*7/);
     expect(codeOf(() => TunSocket.open({ index: 4242 }))).toBe('EBUSY');
     using raw = TunSocket.open({ offload: 'raw', virtioHeaderSize: 12, byteOrder: 'little' });
     expect(raw.info().virtioHeaderSize).toBe(12);
@@ -206,20 +224,65 @@ describe('options of the device', () => {
     expect(Link.list().map((link) => link.name)).not.toContain('swapped');
   });
 
-  it('setCarrier() plugs the cable in and out', () => {
+  it('mtu is the interface’s, and the kernel’s limits hold', () => {
+    using tun = TunSocket.open({ mtu: 1400 });
+    expect(tun.mtu).toBe(1400);
+    tun.mtu = 1280;
+    expect([tun.mtu, Link.get(tun.name).mtu]).toEqual([1280, 1280]);
+    // drivers/net/tun.c: MIN_MTU 68, MAX_MTU 65535.
+    expect(
+      codeOf(() => {
+        tun.mtu = 67;
+      }),
+    ).toBe('EINVAL');
+    expect(
+      codeOf(() => {
+        tun.mtu = -1;
+      }),
+    ).toBe('ERR_OUT_OF_RANGE');
+    expect(tun.mtu).toBe(1280);
+  });
+
+  it('setCarrier() plugs the cable in and out, and whoever looks at the link is told', async () => {
     using tun = TunSocket.open({ noCarrier: true });
-    const shown = () => execFileSync('ip', ['link', 'show', tun.name], { encoding: 'utf8' });
+    using monitor = Link.monitor();
+    const shown = () => execFileSync(program('ip'), ['link', 'show', tun.name], { encoding: 'utf8' });
     expect(shown()).toMatch(/NO-CARRIER/);
     tun.setCarrier(true);
     expect(shown()).toMatch(/LOWER_UP/);
     tun.setCarrier(false);
     expect(shown()).toMatch(/NO-CARRIER/);
+    const told: boolean[] = [];
+    for await (const { kind, link, after } of monitor) {
+      if (kind !== 'carrier' || link.name !== tun.name) continue;
+      told.push(after?.carrier ?? false);
+      if (told.length === 2) break;
+    }
+    expect(told).toEqual([true, false]);
+  });
+
+  it('the send buffer is what was set, and INT_MAX before', () => {
+    using tun = TunSocket.open();
+    expect(tun.getSendBufferSize()).toBe(0x7fffffff);
+    tun.setSendBufferSize(20_000);
+    expect(tun.getSendBufferSize()).toBe(20_000);
+    expect(codeOf(() => tun.setSendBufferSize(0))).toBe('ERR_OUT_OF_RANGE');
+    expect(tun.getSendBufferSize()).toBe(20_000);
+  });
+
+  it('a descriptor tells the namespace of its device', () => {
+    using netns = Netns.create();
+    const tun = TunSocket.open({ name: 'there', netns, address: '10.0.0.1/24' });
+    using again = TunSocket.fromFd(tun.detach());
+    expect(again.name).toBe('there');
+    expect(again.link.addresses()).toContain('10.0.0.1/24');
+    expect(Link.list().map(({ name }) => name)).not.toContain('there');
   });
 
   it('offload takes only the features that are asked for', () => {
     using tun = TunSocket.open({ offload: { mode: 'raw', features: ['csum', 'tso4'] } });
     expect(tun.offloadFeatures).toEqual(['csum', 'tso4']);
-    const shown = execFileSync('ethtool', ['-k', tun.name], { encoding: 'utf8' });
+    const shown = execFileSync(program('ethtool'), ['-k', tun.name], { encoding: 'utf8' });
     expect(shown).toMatch(/tx-tcp-segmentation: on/);
     expect(shown).toMatch(/tx-tcp6-segmentation: off/);
     expect(codeOf(() => TunSocket.open({ offload: { mode: 'raw', features: ['tso4'] } }))).toBe(
@@ -245,48 +308,26 @@ describe.runIf(IS_REAL_ROOT)('eBPF programs', () => {
     expect(codeOf(() => tap.setSteering(-1))).toBe('ERR_OUT_OF_RANGE');
   });
 
-  /** Loads "r0 = value; exit" for the values 0 and 1, and becomes a program that inherits both descriptors. */
-  const LOADER = `import ctypes,os,struct,sys
-libc=ctypes.CDLL(None,use_errno=True)
-number={'x86_64':321,'aarch64':280}[os.uname().machine]
-fds=[]
-for value in (0,1):
-  code=struct.pack('<BBhiBBhi',0xb7,0,0,value,0x95,0,0,0)
-  insns=ctypes.create_string_buffer(code)
-  name=ctypes.create_string_buffer(b'GPL')
-  attr=ctypes.create_string_buffer(struct.pack('<IIQQ',1,2,ctypes.addressof(insns),ctypes.addressof(name))+bytes(104))
-  fd=libc.syscall(number,5,attr,128)
-  if fd<0: sys.exit('bpf(2): '+os.strerror(ctypes.get_errno()))
-  os.set_inheritable(fd,True)
-  fds.append(str(fd))
-os.execv(sys.argv[1],sys.argv[1:]+fds)`;
-  const USER = `const { TunSocket } = require(process.argv[1]);
-const { execFileSync } = require('node:child_process');
-const [none, one] = process.argv.slice(2).map(Number);
-const first = TunSocket.open({ multiQueue: true, address: '10.0.0.1/24' });
-const queues = [first, first.openQueue()];
-const round = () => {
-  execFileSync('python3', ['-c', "import socket; [socket.socket(socket.AF_INET,socket.SOCK_DGRAM).sendto(b'x',('10.0.0.2',port)) for port in range(9, 29)]"]);
-  return queues.map((queue) => {
-    let count = 0;
-    try { for (;;) { queue.recvmsg(Buffer.alloc(2048), 0x40); count++; } } catch (error) { if (error.code !== 'EAGAIN') throw error; }
-    return count;
-  });
-};
-const results = {};
-first.setSteering(one); results.toSecond = round();
-first.setSteering(none); results.toFirst = round();
-first.setPacketFilter(none); results.dropped = round();
-first.setPacketFilter(null); results.again = round();
-console.log(JSON.stringify(results));`;
-
   it('steers packets to a queue, and drops them', () => {
-    const library = require.resolve('../../dist');
-    const run = spawnSync('python3', ['-c', LOADER, process.execPath, '-e', USER, library], {
-      encoding: 'utf8',
-    });
-    expect(run.stderr).toBe('');
-    expect(JSON.parse(run.stdout)).toEqual({
+    const results = withPrograms(`
+      const { execFileSync } = require('node:child_process');
+      const first = TunSocket.open({ multiQueue: true, address: '10.0.0.1/24' });
+      const queues = [first, first.openQueue()];
+      const round = () => {
+        execFileSync('python3', ['-c', "import socket; [socket.socket(socket.AF_INET,socket.SOCK_DGRAM).sendto(b'x',('10.0.0.2',port)) for port in range(9, 29)]"]);
+        return queues.map((queue) => {
+          let count = 0;
+          try { for (;;) { queue.recvmsg(Buffer.alloc(2048), 0x40); count++; } } catch (error) { if (error.code !== 'EAGAIN') throw error; }
+          return count;
+        });
+      };
+      const results = {};
+      first.setSteering(one); results.toSecond = round();
+      first.setSteering(none); results.toFirst = round();
+      first.setPacketFilter(none); results.dropped = round();
+      first.setPacketFilter(null); results.again = round();
+      console.log(JSON.stringify(results));`);
+    expect(results).toEqual({
       toSecond: [0, 20],
       toFirst: [20, 0],
       dropped: [0, 0],

@@ -102,7 +102,7 @@ describe('options that make no sense', () => {
 
   it.each([
     ['packetInfo', () => tun({ vhost: true, packetInfo: true })],
-    ["type 'dgram'", () => PacketSocket.open({ interface: 'lo', vhost: true, type: 'dgram' })],
+    ["type 'dgram'", () => PacketSocket.open({ interface: 'lo', vhost: true, type: 'dgram' } as never)],
   ])('are vhost: true with %s', (_, open) => {
     expect(refusal(open)).toMatchObject({
       code: 'ERR_INVALID_ARG_VALUE',

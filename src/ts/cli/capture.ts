@@ -1,8 +1,5 @@
 import { createWriteStream, type WriteStream } from 'node:fs';
-import { Link } from '../host/link';
-import { PacketSocket } from '../socket/packet-socket';
-import * as constants from '../support/constants';
-import type { MessageInfo, PacketOffload, VlanTag } from '../support/types';
+import { constants, Link, type MessageInfo, type PacketOffload, PacketSocket, type VlanTag } from 'tunsock';
 import type { Arguments, Command } from './command';
 import { hasEthernet, startsWithEthernet } from './link-type';
 import {
@@ -21,7 +18,6 @@ const PROGRESS_MS = 500;
 
 export const command: Command = {
   synopsis: 'capture [options] <interface> <file.pcapng>',
-  summary: 'write what goes through an interface to a pcapng file',
   details:
     "Times are the kernel's, in nanoseconds. Superpackets of segmentation offload are cut into what is sent in their place, with finished checksums; with '--offload raw' they stay whole, each with a comment. VLAN tags stand in the frames. '-' writes to standard output. Ends on SIGINT or SIGTERM, or by --count, --seconds or --bytes; then says what was dropped, also in the file.",
   options: {

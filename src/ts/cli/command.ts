@@ -17,7 +17,6 @@ export interface OptionHelp {
 export interface Command {
   /** 'capture <interface> <file.pcapng>' */
   synopsis: string;
-  summary: string;
   /** What --help says beside. */
   details?: string;
   options: { readonly [name: string]: OptionHelp };
@@ -107,13 +106,13 @@ export function readArguments(command: Command, args: readonly string[]): Argume
 }
 
 /** The text of --help, in lines of at most `columns`. */
-export function helpText(command: Command, columns: number): string {
+export function helpText(command: Command, summary: string, columns: number): string {
   const rows = Object.entries({ ...command.options, help: HELP }).map(([name, { short, value, help }]) => {
     const long = `--${name}${value === undefined ? '' : ` ${value}`}`;
     return [`${short === undefined ? '    ' : `-${short}, `}${long}`, help] as const;
   });
   const details = command.details === undefined ? '' : `\n${wrap(command.details, columns).join('\n')}\n`;
-  return `Usage: tunsock ${command.synopsis}\n\n${wrap(command.summary, columns).join('\n')}\n${details}\nOptions:\n${table(rows, columns)}`;
+  return `Usage: tunsock ${command.synopsis}\n\n${wrap(summary, columns).join('\n')}\n${details}\nOptions:\n${table(rows, columns)}`;
 }
 
 /** Two columns, the second wrapped; where that leaves too little room, one under the other. */

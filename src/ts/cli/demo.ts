@@ -2,10 +2,8 @@ import { spawn, spawnSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { Netns } from '../host/netns';
-import { describePacket, echoReply, readIp, udpPacket } from '../packets';
-import { TunSocket } from '../socket/tun-socket';
-import { MSG_TRUNC } from '../support/constants';
+import { constants, Netns, TunSocket } from 'tunsock';
+import { describePacket, echoReply, readIp, udpPacket } from 'tunsock/packets';
 import { type Arguments, type Command, CommandError } from './command';
 import { Terminal } from './terminal';
 
@@ -15,7 +13,6 @@ const TIMEOUT_MS = 10_000;
 
 export const command: Command = {
   synopsis: 'demo [options]',
-  summary: 'answer pings and inject a datagram, in a network namespace of its own',
   details:
     'A tun device whose peer is this program: it answers the pings of the kernel, injects a datagram that an ordinary socket receives, and sees how long a packet is that it had no room for. Without privilege it starts itself again under unshare -Urn.',
   options: { json: { type: 'boolean', help: 'print only the results, as JSON' } },
@@ -145,9 +142,9 @@ async function truncate(tun: TunSocket, say: (text: string) => void): Promise<bo
     const { bytes, size, flags } = tun.recvmsg(room);
     // The kernel has words of its own to say on a new interface, over IPv6.
     if (readIp(room.subarray(0, bytes))?.version !== 4) continue;
-    say(`  received ${bytes} of ${size} bytes${(flags & MSG_TRUNC) !== 0 ? ', MSG_TRUNC' : ''}`);
+    say(`  received ${bytes} of ${size} bytes${(flags & constants.MSG_TRUNC) !== 0 ? ', MSG_TRUNC' : ''}`);
     socket.close();
-    return bytes === 100 && size === 1028 && (flags & MSG_TRUNC) !== 0;
+    return bytes === 100 && size === 1028 && (flags & constants.MSG_TRUNC) !== 0;
   }
   return false;
 }

@@ -1,4 +1,4 @@
-import { Link } from '../host/link';
+import { Link } from 'tunsock';
 import { runCommand } from './child';
 
 /** What `tunsock run` starts in the fresh namespaces: brings loopback up, and runs the command. */

@@ -3,16 +3,47 @@ import { join } from 'node:path';
 import { type Command, CommandError, helpText, readArguments, table, UsageError } from './command';
 import { endWithOutput, Terminal } from './terminal';
 
-/** The subcommands; each is loaded when it is asked for. */
-const commands: { readonly [name: string]: () => Promise<{ command: Command }> } = {
-  doctor: () => import('./doctor/command.js'),
-  open: () => import('./open.js'),
-  run: () => import('./run.js'),
-  monitor: () => import('./monitor/command.js'),
-  capture: () => import('./capture.js'),
-  replay: () => import('./replay.js'),
-  bench: () => import('./bench.js'),
-  demo: () => import('./demo.js'),
+/** A subcommand: what it does, and where it is, to be loaded when it is asked for. */
+interface Subcommand {
+  summary: string;
+  load(): Promise<{ command: Command }>;
+}
+
+const subcommands: { readonly [name: string]: Subcommand } = {
+  doctor: {
+    summary: "find out why a device can't be opened, and say which command mends it",
+    load: () => import('./doctor/command.js'),
+  },
+  open: {
+    summary: 'make and configure a device, and run a command that gets its descriptor',
+    load: () => import('./open.js'),
+  },
+  run: {
+    summary:
+      'run a command in fresh user and network namespaces, where it may open devices without privilege',
+    load: () => import('./run.js'),
+  },
+  monitor: {
+    summary: 'show what goes through an interface: rate, packet sizes, protocols, largest flows, drops',
+    load: () => import('./monitor/command.js'),
+  },
+  capture: {
+    summary: 'write what goes through an interface to a pcapng file',
+    load: () => import('./capture.js'),
+  },
+  replay: {
+    summary:
+      'send the packets of a pcap or pcapng file out of an interface, when they were recorded or faster',
+    load: () => import('./replay.js'),
+  },
+  bench: {
+    summary: 'measure how fast this machine moves packets, in a network namespace of its own',
+    load: () => import('./bench.js'),
+  },
+  demo: {
+    summary: 'answer pings and inject a datagram, in a network namespace of its own',
+    load: () => import('./demo.js'),
+  },
 };
 
 const STATUS_FAILED = 1;
@@ -25,22 +56,21 @@ async function main([name, ...args]: string[]): Promise<number> {
     return 0;
   }
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
-    const text = await overview(columns);
+    const text = overview(columns);
     (name === undefined ? process.stderr : process.stdout).write(text);
     return name === undefined ? STATUS_USAGE : 0;
   }
-  const load = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (load === undefined) throw new UsageError(`there is no subcommand '${name}': see tunsock --help`);
-  const { command } = await load();
+  const subcommand = Object.hasOwn(subcommands, name) ? subcommands[name] : undefined;
+  if (subcommand === undefined) throw new UsageError(`there is no subcommand '${name}': see tunsock --help`);
+  const { command } = await subcommand.load();
   const read = readArguments(command, args);
   if (read !== undefined) return command.run(read);
-  process.stdout.write(helpText(command, columns));
+  process.stdout.write(helpText(command, subcommand.summary, columns));
   return 0;
 }
 
-async function overview(columns: number): Promise<string> {
-  const rows: [string, string][] = [];
-  for (const [name, load] of Object.entries(commands)) rows.push([name, (await load()).command.summary]);
+function overview(columns: number): string {
+  const rows = Object.entries(subcommands).map(([name, { summary }]): [string, string] => [name, summary]);
   return `Usage: tunsock <subcommand> [options]\n\n${table(rows, columns)}\n'tunsock <subcommand> --help' says more.\n`;
 }
 

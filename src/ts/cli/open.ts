@@ -1,7 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { Netns } from '../host/netns';
-import type { TunOptions } from '../socket/options/tun-socket-options';
-import { TunSocket } from '../socket/tun-socket';
+import { Netns, type TunOptions, TunSocket } from 'tunsock';
 import { runCommand } from './child';
 import { type Arguments, type Command, CommandError, UsageError } from './command';
 
@@ -12,7 +10,6 @@ const TRAMPOLINE = 'LISTEN_PID=$$; export LISTEN_PID; exec "$@"';
 
 export const command: Command = {
   synopsis: 'open [options] -- <command> [arguments]',
-  summary: 'make and configure a device, and run a command that gets its descriptor',
   details:
     'The command finds the device as descriptor 3 (with --queues also those that follow), as sd_listen_fds(3) has it: LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES are set. TunSocket.fromFd(3) takes it over. With --user the command has none of the privileges that making the device takes. The exit status is that of the command.',
   options: {

@@ -1,5 +1,4 @@
-import { Netns } from '../host/netns';
-import { TunSocket } from '../socket/tun-socket';
+import { Netns, TunSocket } from 'tunsock';
 import type { OpenAttempt } from './doctor/system-view';
 
 /** Opens a device in a network namespace of its own, and prints what that came to (OpenAttempt). */

@@ -1,7 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { setImmediate, setTimeout } from 'node:timers/promises';
-import { Link } from '../host/link';
-import { PacketSocket } from '../socket/packet-socket';
+import { Link, PacketSocket } from 'tunsock';
 import { type Arguments, type Command, UsageError } from './command';
 import { hasEthernet } from './link-type';
 import type { CapturedPacket } from './pcap/captured-packet';
@@ -19,7 +18,6 @@ const RAW_TYPES = [LINKTYPE_RAW, LINKTYPE_IPV4, LINKTYPE_IPV6];
 
 export const command: Command = {
   synopsis: 'replay [options] <file.pcap[ng]> <interface>',
-  summary: 'send the packets of a pcap or pcapng file out of an interface, when they were recorded or faster',
   details:
     "Frames with an Ethernet header go out of interfaces that have one, IP packets out of those that have none. What was cut when it was captured, or is longer than the interface's mtu, is not sent, but counted, and the exit status is 1. '-' reads standard input.",
   options: {

@@ -4,7 +4,6 @@ import type { Arguments, Command } from './command';
 
 export const command: Command = {
   synopsis: 'run [options] -- <command> [arguments]',
-  summary: 'run a command in fresh user and network namespaces, where it may open devices without privilege',
   details:
     'In there the command is root, has a loopback interface that is up and no other, and can make devices, links and further namespaces; nothing of it touches the network of the machine. The exit status is that of the command.',
   options: {

@@ -1,4 +1,4 @@
-import { isIP } from 'node:net';
+import { net } from '../support/builtins';
 import { invalidArgValue, outOfRange } from '../support/errors';
 import { oneOf, string } from '../support/options';
 
@@ -40,7 +40,7 @@ export function family(address: string): Family {
  */
 export function ipAddress(name: string, value: unknown): string {
   const text = string(name, value);
-  if (isIP(text) === 0 || text.includes('%')) {
+  if (net().isIP(text) === 0 || text.includes('%')) {
     throw invalidArgValue(name, 'an IPv4 or IPv6 address without a zone', text);
   }
   return text;
@@ -57,12 +57,14 @@ export function cidr(name: string, value: unknown): string {
   const slash = text.indexOf('/');
   if (slash < 0) {
     const suggestion =
-      isIP(text) === 0 ? "such as '10.0.0.1/24'" : `such as '${text}/${isIP(text) === 6 ? 64 : 24}'`;
+      net().isIP(text) === 0
+        ? "such as '10.0.0.1/24'"
+        : `such as '${text}/${net().isIP(text) === 6 ? 64 : 24}'`;
     throw invalidArgValue(name, `an address with the length of its prefix, ${suggestion}`, text);
   }
   const address = text.slice(0, slash);
   const length = text.slice(slash + 1);
-  if (isIP(address) === 0 || address.includes('%') || !/^\d+$/.test(length)) {
+  if (net().isIP(address) === 0 || address.includes('%') || !/^\d+$/.test(length)) {
     throw invalidArgValue(
       name,
       "an IPv4 or IPv6 address with the length of its prefix, such as '10.0.0.1/24'",

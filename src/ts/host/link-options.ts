@@ -9,14 +9,14 @@ import { table } from './route';
 /** In bytes; each type of link has its own limit below this. @internal */
 export const MAX_MTU = 2 ** 31 - 1;
 
-/** How a link gets its IPv6 link-local address: IN6_ADDR_GEN_MODE_* of linux/if_link.h, by number. */
-const addressGenerations = ['eui64', 'none', 'stable-secret', 'random'] as const;
-
 /**
- * 'eui64': made of the hardware address. 'none': there is none. 'stable-secret': made of the secret in
+ * How a link gets its IPv6 link-local address. 'eui64': made of the hardware address. 'none': there is none. 'stable-secret': made of the secret in
  * /proc/sys/net/ipv6/conf/NAME/stable_secret. 'random': made of one that the kernel draws.
  */
-export type AddressGeneration = (typeof addressGenerations)[number];
+export type AddressGeneration = 'eui64' | 'none' | 'stable-secret' | 'random';
+
+/** IN6_ADDR_GEN_MODE_* of linux/if_link.h, by number. */
+const addressGenerations: readonly AddressGeneration[] = ['eui64', 'none', 'stable-secret', 'random'];
 
 /** As the kernel numbers it. @internal */
 export function addressGenerationNumber(name: string, value: unknown): number {

@@ -1,25 +1,21 @@
 import type { HostRecord, LinkState, RouteData } from '../native';
 
-/** What can happen to a link, or to an address or route of it. */
-export const linkChangeKinds = [
-  'added',
-  'removed',
-  'up',
-  'down',
-  'carrier',
-  'mtu',
-  'mac',
-  'renamed',
-  'moved',
-  'master',
-  'address-added',
-  'address-removed',
-  'route-added',
-  'route-removed',
-] as const;
-
-/** See `kind` of a change. */
-export type LinkChangeKind = (typeof linkChangeKinds)[number];
+/** What can happen to a link, or to an address or route of it: see `kind` of a change. */
+export type LinkChangeKind =
+  | 'added'
+  | 'removed'
+  | 'up'
+  | 'down'
+  | 'carrier'
+  | 'mtu'
+  | 'mac'
+  | 'renamed'
+  | 'moved'
+  | 'master'
+  | 'address-added'
+  | 'address-removed'
+  | 'route-added'
+  | 'route-removed';
 
 /** One difference between two states of a {@link LinkTable}. */
 export interface LinkEvent {

@@ -1,15 +1,8 @@
-import cluster from 'node:cluster';
-import { type BindOptions, Socket as DatagramSocket } from 'node:dgram';
-import { chmodSync, closeSync, unlinkSync } from 'node:fs';
-import {
-  isIP,
-  type ListenOptions,
-  type NetConnectOpts,
-  Server,
-  Socket,
-  type SocketConstructorOpts,
-} from 'node:net';
+import type { BindOptions, Socket as DatagramSocket } from 'node:dgram';
+import { chmodSync, unlinkSync } from 'node:fs';
+import type { ListenOptions, NetConnectOpts, Server, Socket, SocketConstructorOpts } from 'node:net';
 import { native, type SocketRequest } from '../native';
+import { cluster, dgram, net } from '../support/builtins';
 import { invalidArgType, invalidArgValue, invalidState } from '../support/errors';
 import { integer, string } from '../support/options';
 import { netnsError, type Place, runAt } from './netns-place';
@@ -19,24 +12,22 @@ import { netnsError, type Place, runAt } from './netns-place';
  * descriptor over: what Node would open itself it opens on a later tick, when the thread is back.
  */
 
-type Callback = () => void;
-
 /** As server.listen() takes them. */
 export type ListenArguments =
-  | [callback?: Callback]
-  | [port: number | string, callback?: Callback]
-  | [port: number | string, host: string, callback?: Callback]
-  | [port: number | string, backlog: number, callback?: Callback]
-  | [port: number | string, host: string, backlog: number, callback?: Callback]
-  | [path: string, backlog: number, callback?: Callback]
-  | [options: ListenOptions, callback?: Callback];
+  | [callback?: () => void]
+  | [port: number | string, callback?: () => void]
+  | [port: number | string, host: string, callback?: () => void]
+  | [port: number | string, backlog: number, callback?: () => void]
+  | [port: number | string, host: string, backlog: number, callback?: () => void]
+  | [path: string, backlog: number, callback?: () => void]
+  | [options: ListenOptions, callback?: () => void];
 
 /** As net.connect() takes them. */
 export type ConnectArguments =
-  | [port: number | string, callback?: Callback]
-  | [port: number | string, host: string, callback?: Callback]
-  | [path: string, callback?: Callback]
-  | [options: NetConnectOpts, callback?: Callback];
+  | [port: number | string, callback?: () => void]
+  | [port: number | string, host: string, callback?: () => void]
+  | [path: string, callback?: () => void]
+  | [options: NetConnectOpts, callback?: () => void];
 
 /** Options of {@link Netns.bind}: those of dgram's bind(), and those of its createSocket() that matter before it. */
 export interface NetnsBindOptions extends BindOptions {
@@ -50,10 +41,12 @@ export interface NetnsBindOptions extends BindOptions {
 
 /** As the bind() of dgram takes them. */
 export type BindArguments =
-  | [callback?: Callback]
-  | [port: number, callback?: Callback]
-  | [port: number, address: string, callback?: Callback]
-  | [options: NetnsBindOptions, callback?: Callback];
+  | [callback?: () => void]
+  | [port: number, callback?: () => void]
+  | [port: number, address: string, callback?: () => void]
+  | [options: NetnsBindOptions, callback?: () => void];
+
+type Callback = () => void;
 
 /** Arguments by name, whichever of their forms they had. */
 interface Target {
@@ -73,8 +66,8 @@ export async function listenAt<S extends Server>(
   server: S,
   args: readonly unknown[],
 ): Promise<S> {
-  if (!(server instanceof Server)) throw invalidArgType('server', 'a net.Server', server);
-  if (cluster.isWorker)
+  if (!(server instanceof net().Server)) throw invalidArgType('server', 'a net.Server', server);
+  if (cluster().isWorker)
     throw invalidState('a worker of a cluster listens in the namespace of its primary process');
   const { options, callback } = target(args);
   for (const key of ['fd', '_handle']) {
@@ -116,7 +109,7 @@ export function connectAt(place: Place, args: readonly unknown[]): Socket {
   const socket = taking(
     fd,
     // There is nothing to read before it is connected.
-    () => new Socket({ ...whole(options, fd), manualStart: true } as SocketConstructorOpts),
+    () => new (net().Socket)({ ...whole(options, fd), manualStart: true } as SocketConstructorOpts),
   );
   if (typeof options.timeout === 'number') socket.setTimeout(options.timeout);
   // More than one address would be tried on descriptors that Node opens.
@@ -137,7 +130,8 @@ function connectAbstract(
   callback: Callback | undefined,
 ): Socket {
   const fd = runAt(place, () => native().openSocket({ family: 0, datagram: false, connect: true, address }));
-  const socket = typeof fd === 'number' ? taking(fd, () => new Socket(whole(options, fd))) : new Socket();
+  const socket =
+    typeof fd === 'number' ? taking(fd, () => new (net().Socket)(whole(options, fd))) : new (net().Socket)();
   if (callback !== undefined) socket.once('connect', callback);
   if (typeof options.timeout === 'number') socket.setTimeout(options.timeout);
   process.nextTick(() => {
@@ -161,7 +155,7 @@ export async function bindAt(
   socket: DatagramSocket,
   args: readonly unknown[],
 ): Promise<DatagramSocket> {
-  if (!(socket instanceof DatagramSocket)) throw invalidArgType('socket', 'a dgram.Socket', socket);
+  if (!(socket instanceof dgram().Socket)) throw invalidArgType('socket', 'a dgram.Socket', socket);
   const { options, callback } = target(args, 'address');
   if (options.fd !== undefined)
     throw invalidArgValue('options.fd', 'absent: it is in its namespace already', options.fd);
@@ -215,7 +209,7 @@ function taking<T>(fd: number, take: () => T): T {
   try {
     return take();
   } catch (error) {
-    closeSync(fd);
+    native().closeFd(fd);
     throw error;
   }
 }
@@ -293,7 +287,7 @@ function socketPath(name: string, value: unknown): string {
 function hostAddress(name: string, value: unknown): { family: 4 | 6; address: string; zone?: string } {
   const text = string(name, value) === 'localhost' ? '127.0.0.1' : (value as string);
   const [address = '', zone] = text.split('%');
-  const family = isIP(address);
+  const family = net().isIP(address);
   if (family === 0 || (zone !== undefined && family !== 6)) {
     throw invalidArgValue(
       name,

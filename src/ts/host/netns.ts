@@ -1,9 +1,10 @@
-import { type ChildProcess, spawn as nodeSpawn, type SpawnOptions } from 'node:child_process';
+import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import type { Socket as DatagramSocket } from 'node:dgram';
 import type { Server, Socket } from 'node:net';
 import { inspect, types } from 'node:util';
-import { Worker, type WorkerOptions } from 'node:worker_threads';
+import type { Worker, WorkerOptions } from 'node:worker_threads';
 import { type NetnsHandle, native } from '../native';
+import { childProcess, workerThreads } from '../support/builtins';
 import { invalidArgType, invalidArgValue, invalidState } from '../support/errors';
 import { boolean, callback, integer, knownOptions, optionsObject, string } from '../support/options';
 import { currentPlace, netnsError, openHandle, type Place, runAt, settle, taken } from './netns-place';
@@ -101,7 +102,9 @@ export class Netns {
 
   /** The number that tells it from all other namespaces that exist at the time: that of `ls -L -i /proc/PID/ns/net`. */
   get inode(): number {
-    return openHandle(this.#place).inode;
+    const { inode } = openHandle(this.#place);
+    if (inode < 0) throw netnsError({ error: inode, syscall: 'fstat' });
+    return inode;
   }
 
   /**
@@ -156,7 +159,8 @@ export class Netns {
   spawn(command: string, args?: readonly string[], options?: SpawnOptions): ChildProcess;
   spawn(command: string, options?: SpawnOptions): ChildProcess;
   spawn(command: string, args?: readonly string[] | SpawnOptions, options?: SpawnOptions): ChildProcess {
-    return runAt(this.#place, () => nodeSpawn(command, args as readonly string[], options as SpawnOptions));
+    const { spawn } = childProcess();
+    return runAt(this.#place, () => spawn(command, args as readonly string[], options as SpawnOptions));
   }
 
   /**
@@ -166,6 +170,7 @@ export class Netns {
    * @throws SystemError `EPERM` without CAP_SYS_ADMIN (setns(2))
    */
   worker(file: string | URL, options?: WorkerOptions): Worker {
+    const { Worker } = workerThreads();
     return runAt(this.#place, () => new Worker(file, options));
   }
 

@@ -3,8 +3,24 @@ import { invalidArgType, invalidArgValue } from '../support/errors';
 import { boolean, integer, interfaceName, knownOptions, oneOf, optionsObject } from '../support/options';
 import { cidr, family, ipAddress, oneOrMany, type Scope, scopeName, scopeNumber } from './cidr';
 
-/** What becomes of packets that a route is for: RTN_* of linux/rtnetlink.h, by number. */
-const types = [
+/**
+ * What becomes of packets that a route is for. 'unicast': they are sent on. 'blackhole', 'unreachable' and 'prohibit' drop them, without an answer, with one that the host is
+ * unreachable, and with one that it is forbidden; 'throw' ends the search in this table. 'local' delivers to this host. The others are the
+ * kernel's own.
+ */
+export type RouteType =
+  | 'unicast'
+  | 'local'
+  | 'broadcast'
+  | 'anycast'
+  | 'multicast'
+  | 'blackhole'
+  | 'unreachable'
+  | 'prohibit'
+  | 'throw';
+
+/** RTN_* of linux/rtnetlink.h, by number. */
+const types: readonly (RouteType | 'unspecified')[] = [
   'unspecified',
   'unicast',
   'local',
@@ -15,14 +31,7 @@ const types = [
   'unreachable',
   'prohibit',
   'throw',
-] as const;
-
-/**
- * 'unicast': they are sent on. 'blackhole', 'unreachable' and 'prohibit' drop them, without an answer, with one that the host is
- * unreachable, and with one that it is forbidden; 'throw' ends the search in this table. 'local' delivers to this host. The others are the
- * kernel's own.
- */
-export type RouteType = Exclude<(typeof types)[number], 'unspecified'>;
+];
 
 /** Ways of a multipath route. */
 export interface RouteHop {

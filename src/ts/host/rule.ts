@@ -6,11 +6,18 @@ import { cidr, family } from './cidr';
 import { table } from './route';
 import { answered, rtnetlink } from './rtnetlink';
 
-/** What a rule does: FR_ACT_* of linux/fib_rules.h. */
-const actions = { lookup: 1, goto: 2, nop: 3, blackhole: 6, unreachable: 7, prohibit: 8 } as const;
+/** What a rule does. 'lookup' searches a table, 'goto' goes on with another rule, 'nop' with the next; the others drop, as routes of that type do. */
+export type RuleType = 'lookup' | 'goto' | 'nop' | 'blackhole' | 'unreachable' | 'prohibit';
 
-/** 'lookup' searches a table, 'goto' goes on with another rule, 'nop' with the next; the others drop, as routes of that type do. */
-export type RuleType = keyof typeof actions;
+/** FR_ACT_* of linux/fib_rules.h. */
+const actions: Readonly<Record<RuleType, number>> = {
+  lookup: 1,
+  goto: 2,
+  nop: 3,
+  blackhole: 6,
+  unreachable: 7,
+  prohibit: 8,
+};
 
 /** A rule of policy routing (ip-rule(8)): which packets, and the table that is searched for them. */
 export interface RuleOptions {

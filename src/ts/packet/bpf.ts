@@ -107,7 +107,11 @@ export function wholePackets(name: string, program: Uint32Array): Uint32Array {
 }
 
 function parseText(name: string, text: string): BpfInstruction[] {
-  const [count, ...lines] = text.trim().split(/\s*\n\s*/);
+  // Not by a pattern that takes the blanks too: of a text of nothing but them it would try each as the first.
+  const [count, ...lines] = text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
   if (!/^\d+$/.test(count ?? '') || Number(count) !== lines.length) {
     throw invalidArgValue(
       name,

@@ -122,7 +122,10 @@ export class PacketBatch implements Iterable<Buffer> {
   readonly packetSize: number;
   /** The slab: packet `i` is at `offsets[i]`, and `lengths[i]` bytes long. */
   readonly buffer: Buffer;
-  /** Where each packet starts in `buffer`. */
+  /**
+   * Where each packet starts in `buffer`: its slot, but for datagrams that came as one message (UdpSocket with `offload: 'split'`), which lie
+   * behind one another.
+   */
   readonly offsets: Uint32Array;
   /** The bytes of each packet that are in `buffer`. */
   readonly lengths: Uint32Array;

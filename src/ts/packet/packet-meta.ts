@@ -1,5 +1,3 @@
-import { endianness } from 'node:os';
-
 /**
  * The layout of struct PacketMeta (src/native/core/io/batch.h): what is said of a packet beside its bytes, by the kernel of one that was
  * received, by the sender of one that is to be sent. All fields are in host order.
@@ -20,7 +18,7 @@ export const NANOSECONDS = 56;
 export const HAS_DESTINATION = 60;
 export const DESTINATION_PROTOCOL = 62;
 
-export const LITTLE_ENDIAN = endianness() === 'LE';
+export const LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
 /** What of it means anything: what the link layer knows of a packet. */
 export const META_LINK = 1;

@@ -1,4 +1,4 @@
-import { isIP } from 'node:net';
+import { net } from '../support/builtins';
 import { invalidArgValue } from '../support/errors';
 import { integer, knownOptions, optionsObject, string } from '../support/options';
 import type { PacketDestination, PacketSendOptions } from '../support/types';
@@ -86,7 +86,7 @@ export function hardwareDestination(name: string, value: unknown): HardwareDesti
 /** The bytes of a hardware address. */
 export function hardwareAddress(name: string, value: unknown): Uint8Array {
   const text = string(name, value);
-  if (isIP(text) !== 0) {
+  if (net().isIP(text) !== 0) {
     throw invalidArgValue(name, 'a hardware address; where a datagram goes has a port too', text);
   }
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2})*$/i.test(text) || (text.length + 1) / 3 > MAX_ADDRESS_BYTES) {

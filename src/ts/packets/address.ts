@@ -1,4 +1,4 @@
-import { isIPv4, isIPv6 } from 'node:net';
+import { net } from '../support/builtins';
 import { invalidArgType, invalidArgValue } from '../support/errors';
 
 /** Addresses as text, and as the bytes that stand in a header. */
@@ -10,8 +10,8 @@ import { invalidArgType, invalidArgValue } from '../support/errors';
  */
 export function ipBytes(text: string): Buffer {
   if (typeof text !== 'string') throw invalidArgType('address', 'a string', text);
-  if (isIPv4(text)) return Buffer.from(text.split('.').map(Number));
-  if (!isIPv6(text) || text.includes('%')) {
+  if (net().isIPv4(text)) return Buffer.from(text.split('.').map(Number));
+  if (!net().isIPv6(text) || text.includes('%')) {
     throw invalidArgValue('address', 'an IPv4 or IPv6 address without a zone', text);
   }
   // The last 32 bits may be written as IPv4 (RFC 4291, 2.2).

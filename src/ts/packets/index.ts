@@ -2,6 +2,8 @@
  * Headers of Ethernet, ARP, IPv4, IPv6, ICMP, ICMPv6, UDP and TCP: `read…` gives what a packet says, or undefined where it is no such
  * packet (bytes from a network are never an exception); what makes a packet throws where a value does not fit its field, and
  * finishes the checksums. Payloads that are read are views; a packet that is made is a copy.
+ *
+ * @module tunsock/packets
  */
 
 export type { VlanTag } from '../support/types';

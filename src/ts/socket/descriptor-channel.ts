@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 import { unlinkSync } from 'node:fs';
 import { inspect } from 'node:util';
 import { type ChannelData, type ChannelHandle, type Failure, native, READABLE, WRITABLE } from '../native';
+import { byteLengthOf, packetViews } from '../packet/packet-data';
 import { onAbort } from '../support/abort';
 import {
   abortError,
@@ -13,6 +14,7 @@ import {
 } from '../support/errors';
 import { EAGAIN } from '../support/io-errors';
 import { abortSignal, callback, integer, knownOptions, optionsObject, string } from '../support/options';
+import { assertNotOurs, noteDescriptor } from './descriptors';
 import { MessageSocket } from './message-socket';
 import { closeDescriptors, sortDescriptors } from './received-descriptors';
 
@@ -131,6 +133,7 @@ export class DescriptorChannel extends EventEmitter<DescriptorChannelEvents> {
   private constructor(handle: ChannelHandle) {
     super();
     this.#handle = handle;
+    noteDescriptor(handle);
   }
 
   /**
@@ -171,10 +174,11 @@ export class DescriptorChannel extends EventEmitter<DescriptorChannelEvents> {
   /**
    * Takes over a connected socket that something else made, such as an inherited one. It becomes close-on-exec.
    *
-   * @throws SystemError EPROTOTYPE (not AF_UNIX and SOCK_SEQPACKET), ENOTCONN, ENOTSOCK, EBADF; the descriptor is then still the caller's.
+   * @throws SystemError EPROTOTYPE (not AF_UNIX and SOCK_SEQPACKET), ENOTCONN, ENOTSOCK, EBADF, EEXIST (a channel of this thread has it); the descriptor is then still the caller's.
    */
   static fromFd(fd: number): DescriptorChannel {
     const number = integer('fd', fd, 0, 0x7fffffff);
+    assertNotOurs(number);
     return DescriptorChannel.#made((handle) => handle.adopt(number));
   }
 
@@ -216,11 +220,12 @@ export class DescriptorChannel extends EventEmitter<DescriptorChannelEvents> {
   ): void {
     const descriptors = descriptorNumbers(what);
     if (!ArrayBuffer.isView(data)) throw invalidArgType('data', 'an ArrayBufferView', data);
-    if (data.byteLength > MAX_DATA) throw outOfRange('data', `of at most ${MAX_DATA} bytes`, data.byteLength);
-    if (descriptors.length === 0 && data.byteLength === 0)
+    const [bytes] = packetViews('data', data as Uint8Array) as [Uint8Array];
+    const size = byteLengthOf(bytes);
+    if (size > MAX_DATA) throw outOfRange('data', `of at most ${MAX_DATA} bytes`, size);
+    if (descriptors.length === 0 && size === 0)
       throw invalidArgValue('data', 'at least a byte where no descriptor is sent', data);
     this.#assertOpen();
-    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     const result = this.#handle.send(bytes, descriptors);
     if (result >= 0) return;
     if (result === EAGAIN) {

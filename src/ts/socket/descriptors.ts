@@ -1,21 +1,26 @@
-import { native, type SocketHandle } from '../native';
+import { native } from '../native';
 import { systemError } from '../support/errors';
 
-/** The sockets of this thread by their descriptors: an entry holds as long as its handle has that number. */
-const handles = new Map<number, WeakRef<SocketHandle>>();
+interface DescriptorHolder {
+  /** -1 once closed. */
+  fd(): number;
+}
+
+/** The sockets and channels of this thread by their descriptors: an entry holds as long as its handle has that number. */
+const handles = new Map<number, WeakRef<DescriptorHolder>>();
 
 const EEXIST = -17;
 
-/** Remembers that a socket of this thread has the descriptor of `handle`. */
-export function noteDescriptor(handle: SocketHandle): void {
+/** Remembers that a socket or channel of this thread has the descriptor of `handle`. */
+export function noteDescriptor(handle: DescriptorHolder): void {
   handles.set(handle.fd(), new WeakRef(handle));
 }
 
-/** Throws where a socket of this thread has descriptor `fd`: whichever closes first would close it under the other. */
+/** Throws where a socket or channel of this thread has descriptor `fd`: whichever closes first would close it under the other. */
 export function assertNotOurs(fd: number): void {
   if (handles.get(fd)?.deref()?.fd() !== fd) return;
   throw systemError(EEXIST, 'fromFd', {
-    hint: `descriptor ${fd} is that of a socket of this thread: use that one, or have it give the descriptor up with detach()`,
+    hint: `descriptor ${fd} is that of a socket of this thread: use that one, or have it give the descriptor up (detach() of a MessageSocket)`,
   });
 }
 

@@ -1,5 +1,5 @@
-import { isMainThread } from 'node:worker_threads';
 import { native } from '../native';
+import { workerThreads } from '../support/builtins';
 import { invalidArgValue, invalidState, type SystemError, systemError } from '../support/errors';
 import type { MessageSocket } from './message-socket';
 import { socketFromFd } from './socket-from-fd';
@@ -20,7 +20,7 @@ const VARIABLES = ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES', 'LISTEN_PIDFDID
  * handed to the process, whose main thread passes them on by detach().
  */
 export function inheritedSockets(): Map<string, MessageSocket> {
-  if (!isMainThread)
+  if (!workerThreads().isMainThread)
     throw invalidState('inheritedSockets() is for the main thread: hand socket.detach() to the Worker');
   const { LISTEN_PID: pid, LISTEN_FDS: count, LISTEN_FDNAMES: names } = process.env;
   for (const variable of VARIABLES) delete process.env[variable];

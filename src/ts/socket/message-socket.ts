@@ -82,8 +82,8 @@ export interface MessageSocketSetup {
   handle: SocketHandle;
   name: string;
   index: number;
-  /** The namespace where the interface is. */
-  place: Place;
+  /** The namespace where the interface is; undefined where this process may not enter it. */
+  place: Place | undefined;
   /** Closes what was opened for this socket only; called once, when it ends. */
   release?: (() => void) | undefined;
   /** Milliseconds that a blocking recvmsg waits; undefined is for ever. */

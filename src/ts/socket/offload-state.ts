@@ -1,5 +1,5 @@
-import { channel } from 'node:diagnostics_channel';
 import type { Failure, SocketHandle } from '../native';
+import { diagnosticsChannel } from '../support/builtins';
 import { type SystemErrorContext, systemError } from '../support/errors';
 import type { OffloadFeature, OffloadMode } from '../support/types';
 import type { VhostConfig } from './options/vhost-options';
@@ -40,8 +40,6 @@ export interface OffloadFallback {
   /** What the kernel refused just now: superpackets of this kind are not made any more. */
   features: OffloadFeature[];
 }
-
-const fallbackChannel = channel('tunsock:offload:fallback');
 
 const NO_VHOST =
   'load the module with modprobe vhost_net, or start the container with --device /dev/vhost-net';
@@ -140,7 +138,7 @@ export class OffloadState {
 
   /** What the kernel has refused since. */
   get refused(): OffloadFeature[] {
-    return featuresIn(this.#refused & (this.#granted ?? 0));
+    return featuresIn(this.#refused & (this.#granted ?? this.#refused));
   }
 
   /**
@@ -152,6 +150,6 @@ export class OffloadState {
     if (news === 0) return;
     this.#refused |= news;
     const message: OffloadFallback = { socket, features: featuresIn(news) };
-    process.nextTick(() => fallbackChannel.publish(message));
+    process.nextTick(() => diagnosticsChannel().channel('tunsock:offload:fallback').publish(message));
   }
 }

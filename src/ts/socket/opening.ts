@@ -1,6 +1,13 @@
-import { Netns } from '../host/netns';
+import { currentPlace, Netns } from '../host/netns';
+import type { Place } from '../host/netns-place';
 import { type Failure, native, type SocketHandle } from '../native';
-import { abortError, invalidArgValue, type SystemErrorContext, systemError } from '../support/errors';
+import {
+  abortError,
+  invalidArgValue,
+  type SystemError,
+  type SystemErrorContext,
+  systemError,
+} from '../support/errors';
 import { integer } from '../support/options';
 import { assertNotOurs, assertNotWatched } from './descriptors';
 import type { SocketConfig } from './options/socket-options';
@@ -16,6 +23,20 @@ export function openWhere<T>({ netns, signal }: SocketConfig, open: (owned: Netn
   if (netns === undefined) return open(undefined);
   if (netns instanceof Netns) return netns.run(() => open(undefined));
   return runOwned(Netns.open(netns), open);
+}
+
+/** Its owner outside may open a namespace of unshare -Urn, and not enter it (setns(2)). */
+function runOwnedOr<T>(netns: Netns, fn: (owned: Netns) => T, outside?: () => T): T {
+  let inside = false;
+  try {
+    return runOwned(netns, (owned) => {
+      inside = true;
+      return fn(owned);
+    });
+  } catch (error) {
+    if (outside === undefined || inside || (error as SystemError).code !== 'EPERM') throw error;
+    return outside();
+  }
 }
 
 function runOwned<T>(netns: Netns, fn: (owned: Netns) => T): T {
@@ -40,18 +61,25 @@ export function opened<T extends object>(
 
 /**
  * Makes a socket of a descriptor that something else opened: `adopt` takes it over, `make` has its handle, in the interface's
- * namespace. If that fails the descriptor is still the caller's, and as it was.
+ * namespace. Where this thread may not go there, `place` is undefined. The descriptor becomes close-on-exec. If it fails the descriptor is still
+ * the caller's, and as it was.
  */
 export function adopted<T>(
   fd: number,
   adopt: (fd: number) => SocketHandle,
-  make: (handle: SocketHandle, owned: Netns | undefined) => T,
+  make: (handle: SocketHandle, owned: Netns | undefined, place: Place | undefined) => T,
 ): T {
   assertNotOurs(integer('fd', fd, 0, 0x7fffffff));
   const handle = adopt(fd);
   try {
     assertNotWatched(fd);
-    return inNamespace(handle.networkNamespace(), (owned) => make(handle, owned));
+    const socket = inNamespace(
+      handle.networkNamespace(),
+      (owned) => make(handle, owned, currentPlace()),
+      () => make(handle, undefined, undefined),
+    );
+    native().setCloseOnExec(fd);
+    return socket;
   } catch (error) {
     handle.giveBack();
     throw error;
@@ -60,17 +88,21 @@ export function adopted<T>(
 
 /**
  * Calls `fn` in the namespace that descriptor `fd` is of, and closes `fd`. A negative one, of a kernel before 5.2 or where others
- * own the namespace, is taken to be this thread's.
+ * own the namespace, is taken to be this thread's. Where this thread may not go there, calls `outside`, if there is one.
  */
-export function inNamespace<T>(fd: number, fn: (owned: Netns | undefined) => T): T {
+export function inNamespace<T>(fd: number, fn: (owned: Netns | undefined) => T, outside?: () => T): T {
   if (fd < 0) return fn(undefined);
   try {
-    const netns = Netns.open(`/proc/self/fd/${fd}`);
     using here = Netns.current();
-    if (netns.inode !== here.inode) return runOwned(netns, fn);
+    const netns = Netns.open(`/proc/self/fd/${fd}`);
     // Going where this thread is already would need a privilege.
-    netns.close();
-    return fn(undefined);
+    let elsewhere = false;
+    try {
+      elsewhere = netns.inode !== here.inode;
+    } finally {
+      if (!elsewhere) netns.close();
+    }
+    return elsewhere ? runOwnedOr(netns, fn, outside) : fn(undefined);
   } finally {
     // Not fs.closeSync: in a Worker it warns of descriptors that fs has not opened.
     native().closeFd(fd);

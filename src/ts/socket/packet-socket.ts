@@ -87,7 +87,7 @@ export class PacketSocket extends MessageSocket<PacketInfo> {
   }
 
   /**
-   * Takes over a packet socket that something else opened; it is closed with the PacketSocket. One that is bound to no
+   * Takes over a packet socket that something else opened; it becomes close-on-exec, and is closed with the PacketSocket. One that is bound to no
    * interface has the index 0 and an empty name. With virtio headers (PACKET_VNET_HDR) its `offload` is 'raw'.
    *
    * @throws SystemError ENOTSOCK (no packet socket), EBADFD (its interface is deleted), EBADF (none
@@ -97,14 +97,13 @@ export class PacketSocket extends MessageSocket<PacketInfo> {
     return adopted(
       fd,
       (taken) => opened(native().adoptPacket(taken), hints),
-      (handle, netns) => {
+      (handle, netns, place) => {
         const index = handle.control('sll_ifindex', 0);
         const name = index === 0 ? '' : interfaceNameOf(handle, 'SIOCGIFNAME');
         const datagram = handle.control('SO_TYPE', 0) === SOCK_DGRAM;
         const config = socketConfig(optionReader({}));
-        return new PacketSocket(
-          setupOf(handle, netns, name, index, datagram, config, OffloadState.of(handle)),
-        );
+        const setup = setupOf(handle, netns, name, index, datagram, config, OffloadState.of(handle));
+        return new PacketSocket({ ...setup, place });
       },
     );
   }

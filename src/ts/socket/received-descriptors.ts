@@ -1,4 +1,4 @@
-import { closeSync } from 'node:fs';
+import { native } from '../native';
 import type { MessageSocket } from './message-socket';
 import { socketFromFd } from './socket-from-fd';
 
@@ -24,5 +24,6 @@ export function sortDescriptors(numbers: readonly number[]): SortedDescriptors {
 
 /** Closes descriptors that nobody takes. */
 export function closeDescriptors(numbers: readonly number[]): void {
-  for (const fd of numbers) closeSync(fd);
+  // Not fs.closeSync: in a Worker it warns of descriptors that fs has not opened.
+  for (const fd of numbers) native().closeFd(fd);
 }

@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import type { SocketHandle } from '../native';
 import { messageInfo } from '../packet/message-info';
 import { checkBatch, filled, type PacketBatch, storeOf } from '../packet/packet-batch';
@@ -51,6 +52,9 @@ export class SocketCalls {
   /** The path of one packet in one Buffer goes through these, and makes nothing. */
   readonly #handle: SocketHandle;
   readonly #kinds: number;
+  readonly #datagrams: boolean;
+  /** Superpackets are made below, or may be refused there. */
+  readonly #merges: boolean;
   readonly #firstSlice: number;
   readonly #details: Uint32Array;
   readonly #meta: DataView;
@@ -59,6 +63,9 @@ export class SocketCalls {
     this.#owner = owner;
     this.#handle = owner.handle;
     this.#kinds = owner.kinds;
+    this.#datagrams = (owner.kinds & META_DATAGRAM) !== 0;
+    const { mode } = owner.offload;
+    this.#merges = mode === 'split' || (mode === 'raw' && this.#datagrams);
     this.#firstSlice = Math.min(owner.receiveTimeout ?? WAIT_SLICE_MS, WAIT_SLICE_MS);
     this.#details = new Uint32Array(owner.handle.details, 0, DETAILS_WORDS);
     this.#meta = new DataView(owner.handle.details, this.#details.byteLength);
@@ -67,17 +74,38 @@ export class SocketCalls {
   sendmsg(data: PacketData, flags: number, meta: SendMeta | undefined): number {
     const owner = this.#owner;
     let first: number | undefined;
-    // One Uint8Array and nothing else: nothing is made.
-    if (meta === undefined && owner.queue.count === 0 && data instanceof Uint8Array && areFlags(flags)) {
+    // One Uint8Array and nothing else: nothing is made. Not of no bytes: its memory may be gone, and some sockets send empty packets.
+    if (meta === undefined && owner.queue.count === 0 && isOneView(data) && areFlags(flags)) {
       first = this.#handle.send(data, flags, WAIT_SLICE_MS);
       if (first >= 0) return first;
     }
     const views = packetViews('data', data);
     flagBits('flags', flags);
     owner.assertOpen();
+    const sent = this.#sendViews(views, flags, meta, first);
+    if (meta === undefined || !this.#datagrams) return sent;
+    owner.offload.noteRefused(owner.handle.refusedOffload(), owner.socket);
+    return (flags & MSG_DONTWAIT) === 0 ? this.#sendRest(views, flags, meta, sent) : sent;
+  }
+
+  #sendViews(
+    views: readonly Uint8Array[],
+    flags: number,
+    meta: SendMeta | undefined,
+    first?: number | undefined,
+  ): number {
+    const { handle } = this.#owner;
     return this.#blocking('sendmsg', flags, undefined, first, (timeout) =>
-      owner.flushQueue(timeout) ? owner.handle.send(single(views), flags, timeout, meta?.bytes) : EAGAIN,
+      this.#owner.flushQueue(timeout) ? handle.send(single(views), flags, timeout, meta?.bytes) : EAGAIN,
     );
+  }
+
+  /** Of a run that the kernel takes only one by one there may have been room for the first datagrams. */
+  #sendRest(views: readonly Uint8Array[], flags: number, meta: SendMeta, sent: number): number {
+    const total = views.reduce((sum, view) => sum + view.length, 0);
+    let all = sent;
+    while (all < total) all += this.#sendViews(viewsFrom(views, all), flags, meta);
+    return all;
   }
 
   recvmsg(data: PacketData, flags: number): MessageInfo {
@@ -151,7 +179,7 @@ export class SocketCalls {
     const { offload, handle, socket } = this.#owner;
     const { memory, capacity, slot, kinds } = storeOf(batch);
     const result = handle.sendBatch(memory, capacity, slot, start, batch.length, flags, timeoutMs, kinds);
-    if (offload.mode === 'split') offload.noteRefused(handle.refusedOffload(), socket);
+    if (this.#merges) offload.noteRefused(handle.refusedOffload(), socket);
     return result;
   }
 
@@ -170,7 +198,7 @@ export class SocketCalls {
     const { countsDrops, countsArrivals } = this.#owner;
     const kernel = { ...(countsDrops && { dropped }), ...(countsArrivals && { arrived }) };
     const stats: SocketStats = { received: { ...direction(0), ...kernel }, sent: direction(6) };
-    if (offload.mode === 'split') {
+    if (this.#merges) {
       const [received, sent] = counters.subarray(12) as unknown as [number, number];
       stats.offload = { received, sent, refused: offload.refused };
     }
@@ -200,8 +228,23 @@ export class SocketCalls {
   }
 }
 
+/** One Uint8Array with bytes in it. */
+function isOneView(data: PacketData): data is Uint8Array {
+  return types.isUint8Array(data) && data.length > 0;
+}
+
 function areFlags(flags: number): boolean {
   return typeof flags === 'number' && (flags | 0) === flags && flags >= 0 && flags <= MAX_FLAGS;
+}
+
+/** What is behind the first `skipped` bytes. */
+function viewsFrom(views: readonly Uint8Array[], skipped: number): Uint8Array[] {
+  let left = skipped;
+  return views.flatMap((view) => {
+    const from = Math.min(left, view.length);
+    left -= from;
+    return from < view.length ? [view.subarray(from)] : [];
+  });
 }
 
 /** The addon takes one view without an array around it. */

@@ -1,14 +1,17 @@
 import type { EventEmitter } from 'node:events';
-import { closeSync } from 'node:fs';
 import { Link, type LinkChange } from '../host/link';
 import { linkChange } from '../host/link-monitor';
 import { type LinkWatcher, watchLink } from '../host/link-subscription';
 import type { LinkEvent } from '../host/link-table';
 import { Netns } from '../host/netns';
 import { type Place, placeInode, runAt } from '../host/netns-place';
-import type { SocketHandle } from '../native';
+import { native, type SocketHandle } from '../native';
+import { Deferred } from '../support/deferred';
 
 export type { LinkChange } from '../host/link';
+
+/** How long it is heard of after nobody wants that any more. */
+const LINGER_MS = 1000;
 
 /** The interface that a socket is on, as the socket knows it: it hears of it, and follows it to another namespace. @internal */
 export class SocketInterface {
@@ -23,7 +26,8 @@ export class SocketInterface {
       this.#socket.emit('error', error);
     },
   };
-  #place: Place;
+  /** undefined: a namespace that this process may not enter, where it can hear of nothing. */
+  #place: Place | undefined;
   /** The number of the namespace that it is watched in. */
   #inode = 0;
   /** Its namespace, where that was opened here: it has moved there, or who opened it has closed it. */
@@ -31,13 +35,20 @@ export class SocketInterface {
   #name: string;
   #index: number;
   #wanted = false;
+  /** Who calls receive() again and again wants it again at once, and a subscription costs some forty system calls. */
+  readonly #leaving = new Deferred(
+    (run) => setTimeout(run, LINGER_MS).unref(),
+    () => {
+      if (!this.#wanted) this.#unwatch();
+    },
+  );
   #stop: (() => void) | undefined;
   #closed = false;
   #moved: Link | undefined;
 
   constructor(
     handle: SocketHandle,
-    { name, index, place }: { name: string; index: number; place: Place },
+    { name, index, place }: { name: string; index: number; place: Place | undefined },
     socket: EventEmitter,
     onChange: (change: LinkChange) => void,
   ) {
@@ -51,7 +62,7 @@ export class SocketInterface {
 
   /** Its name, also after another program has renamed it; the last one known, once closed. */
   get name(): string {
-    if (!this.#closed && this.#index !== 0) {
+    if (!this.#closed && (this.#index !== 0 || this.#place === undefined)) {
       const name = this.#handle.name();
       if (typeof name === 'string') this.#name = name;
     }
@@ -63,6 +74,10 @@ export class SocketInterface {
     return this.#moved;
   }
 
+  get place(): Place | undefined {
+    return this.#place;
+  }
+
   get index(): number {
     return this.#index;
   }
@@ -71,8 +86,8 @@ export class SocketInterface {
   listen(wanted: boolean): void {
     if (this.#closed || wanted === this.#wanted) return;
     this.#wanted = wanted;
-    if (wanted) this.#watch();
-    else this.#unwatch();
+    if (!wanted) this.#leaving.request();
+    else if (this.#stop === undefined) this.#watch();
   }
 
   close(): void {
@@ -85,9 +100,10 @@ export class SocketInterface {
   #watch(): void {
     if (this.#index === 0) return;
     try {
-      this.#reopen();
-      this.#inode = placeInode(this.#place);
-      this.#stop = watchLink(this.#place, this.#index, this.#watcher);
+      const place = this.#reopened();
+      if (place === undefined) return;
+      this.#inode = placeInode(place);
+      this.#stop = watchLink(place, this.#index, this.#watcher);
     } catch (error) {
       process.nextTick(() => this.#socket.emit('error', error));
     }
@@ -104,10 +120,10 @@ export class SocketInterface {
       this.#stop = undefined;
       // After lost messages a link that has moved looks like one that was removed.
       if (this.#follow()) told = { ...event, kind: 'moved', indexInNetns: this.#index };
-    } else {
-      this.#reopen();
     }
-    this.#onChange(linkChange(told, Link.at(this.#place, { ...event.link, index: this.#index })));
+    const place = this.#reopened();
+    if (place !== undefined)
+      this.#onChange(linkChange(told, Link.at(place, { ...event.link, index: this.#index })));
   }
 
   /** Goes where a tun device has gone; a packet socket stays where it is. */
@@ -137,13 +153,14 @@ export class SocketInterface {
     try {
       return Netns.open(`/proc/self/fd/${descriptor}`);
     } finally {
-      closeSync(descriptor);
+      native().closeFd(descriptor);
     }
   }
 
   /** The socket outlives the Netns that it was opened with. */
-  #reopen(): void {
-    if (this.#place.handle !== undefined && this.#place.handle.fd < 0) this.#goTo(this.#openNetns());
+  #reopened(): Place | undefined {
+    if (this.#place?.handle !== undefined && this.#place.handle.fd < 0) this.#goTo(this.#openNetns());
+    return this.#place;
   }
 
   #goTo(netns: Netns | undefined): void {

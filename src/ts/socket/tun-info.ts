@@ -9,6 +9,7 @@ export const IFF_NO_CARRIER = 0x0040;
 export const IFF_MULTI_QUEUE = 0x0100;
 export const IFF_ATTACH_QUEUE = 0x0200;
 export const IFF_DETACH_QUEUE = 0x0400;
+const IFF_PERSIST = 0x0800;
 export const IFF_NO_PI = 0x1000;
 export const IFF_VNET_HDR = 0x4000;
 export const IFF_TUN_EXCL = 0x8000;
@@ -41,10 +42,10 @@ export interface TunInfo {
   group: number | undefined;
   /** Whether the device stays when its last socket is closed. */
   persist: boolean;
-  /** Sockets whose queue is in service. */
-  queues: number;
-  /** Sockets whose queue is detached. */
-  disabledQueues: number;
+  /** Sockets whose queue is in service; undefined where the kernel does not tell: of a macvtap, and where there is no `link`. */
+  queues: number | undefined;
+  /** Sockets whose queue is detached; undefined where `queues` is. */
+  disabledQueues: number | undefined;
   /** IFF_* of this socket, as TUNGETIFF tells; what stands for IFF_NO_PI there (IFF_NOFILTER) means no packet info or no filter. */
   flags: number;
   mode: 'tun' | 'tap';
@@ -52,8 +53,8 @@ export interface TunInfo {
   multiQueue: boolean;
   /** Bytes of virtio header before each packet; 0 for none. */
   virtioHeaderSize: number;
-  /** ARPHRD_* of linux/if_arp.h. */
-  linkType: number;
+  /** ARPHRD_* of linux/if_arp.h; undefined where there is no `link`. */
+  linkType: number | undefined;
 }
 
 export function tunFeatures(flags: number): TunFeatures {
@@ -72,19 +73,19 @@ export function tunFeatures(flags: number): TunFeatures {
   };
 }
 
-export function tunInfo(link: Link, flags: number, virtioHeaderSize: number): TunInfo {
-  const tun = link.tun;
+export function tunInfo(link: Link | undefined, flags: number, virtioHeaderSize: number): TunInfo {
+  const tun = link?.tun;
   return {
     owner: tun?.owner,
     group: tun?.group,
-    persist: tun?.persist ?? false,
-    queues: tun?.queues ?? 1,
-    disabledQueues: tun?.disabledQueues ?? 0,
+    persist: (flags & IFF_PERSIST) !== 0,
+    queues: tun?.queues,
+    disabledQueues: tun?.disabledQueues,
     flags,
     mode: (flags & IFF_TAP) !== 0 ? 'tap' : 'tun',
     packetInfo: tun?.packetInfo ?? false,
     multiQueue: (flags & IFF_MULTI_QUEUE) !== 0,
     virtioHeaderSize,
-    linkType: link.hardwareType,
+    linkType: link?.hardwareType,
   };
 }

@@ -1,12 +1,13 @@
 import { readlinkSync } from 'node:fs';
 import { Link } from '../host/link';
 import { currentPlace, type Netns } from '../host/netns';
+import { runAt } from '../host/netns-place';
 import { native, type SocketHandle } from '../native';
 import { type BpfInstruction, bpfInstructions, bpfProgram } from '../packet/bpf';
 import { META_DATAGRAM, META_DESTINATION, type SendMeta } from '../packet/packet-meta';
 import { groupId, userId } from '../support/accounts';
 import { MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_TRUNC } from '../support/constants';
-import { check, invalidArgValue, invalidState, systemError } from '../support/errors';
+import { invalidArgValue, invalidState, systemError } from '../support/errors';
 import { EINVAL, EOPNOTSUPP, unknownFlags } from '../support/io-errors';
 import { boolean, integer, string } from '../support/options';
 import { internalsOf, MessageSocket, type MessageSocketSetup } from './message-socket';
@@ -26,11 +27,15 @@ import { transmitFilter } from './options/transmit-filter';
 import { type TunConfig, type TunOptions, tunConfig } from './options/tun-socket-options';
 import {
   attachFlags,
+  checkRequest,
   checkSharedFraming,
   configure,
   configureOwnership,
+  linkHere,
   openHints,
+  openHintsOf,
   setTapFilter,
+  tapDriverType,
   type Undo,
 } from './tun-attach';
 import {
@@ -45,7 +50,7 @@ import {
 } from './tun-info';
 
 interface TunSetup extends MessageSocketSetup {
-  link: Link;
+  link: Link | undefined;
 }
 
 /**
@@ -53,7 +58,9 @@ interface TunSetup extends MessageSocketSetup {
  * it receives. Made by TunSocket.open() and TunSocket.fromFd().
  */
 export class TunSocket extends MessageSocket {
-  readonly #link: Link;
+  /** undefined where this process may not enter the interface's namespace. */
+  readonly #link: Link | undefined;
+  #detachedQueue = false;
 
   private constructor(setup: TunSetup) {
     assertOpened(setup, 'TunSocket', 'TunSocket.open() or TunSocket.fromFd()');
@@ -76,8 +83,11 @@ export class TunSocket extends MessageSocket {
   }
 
   /**
-   * Takes over the descriptor of a tun device that something else opened and attached. It becomes O_NONBLOCK, and
+   * Takes over the descriptor of a tun device that something else opened and attached. It becomes O_NONBLOCK and close-on-exec, and
    * is closed with the socket. With virtio headers (IFF_VNET_HDR) its `offload` is 'raw'.
+   *
+   * Where this process may not enter the network namespace of the device (one of `unshare -Urn`, used outside of it), packets go and come
+   * as ever, but there is no `link`, `index` is 0, there are no 'link' events, and the device is taken to be without `packetInfo`.
    *
    * @throws SystemError ENOTSOCK (no tun device), EBADFD (a tun descriptor that is attached to no device), EBADF (none at all);
    * the descriptor is then still the caller's.
@@ -87,24 +97,49 @@ export class TunSocket extends MessageSocket {
       fd,
       (taken) => {
         const { name, netns } = opened(native().inspectTun(taken), openHints);
-        const packetInfo = inNamespace(netns, (owned) => {
-          const answer = Link.get(name).tun?.packetInfo ?? false;
-          owned?.close();
-          return answer;
-        });
+        const packetInfo = inNamespace(
+          netns,
+          (owned) => {
+            const answer = linkHere(name)?.tun?.packetInfo ?? false;
+            owned?.close();
+            return answer;
+          },
+          () => false,
+        );
         return opened(native().adoptTun(taken, packetInfo), openHints);
       },
-      (handle, netns) => {
+      (handle, netns, place) => {
         const name = interfaceNameOf(handle, 'TUNGETIFF');
-        const link = Link.get(name);
-        return new TunSocket(setupOf(tunConfig({}), handle, netns, OffloadState.of(handle), name, link));
+        const link = place && linkHere(name);
+        const setup = setupOf(tunConfig({}), handle, netns, OffloadState.of(handle), name, link);
+        return new TunSocket({ ...setup, place: link && place });
       },
     );
   }
 
-  /** The interface, for its addresses, routes and counters: `tun.link.counters().txDropped` is what overflowed. */
+  /**
+   * The interface, for its addresses, routes and counters: `tun.link.counters().txDropped` is what overflowed.
+   *
+   * @throws Error `ERR_INVALID_STATE` where this process may not enter the interface's network namespace: see fromFd().
+   */
   get link(): Link {
-    return internalsOf(this).interface.moved ?? this.#link;
+    const link = internalsOf(this).interface.moved ?? this.#link;
+    if (link !== undefined) return link;
+    throw noNamespace(this.name);
+  }
+
+  /**
+   * Bytes of a packet, at most, without an Ethernet header: the interface's, as `link.mtu`. Setting it asks the kernel (RTM_SETLINK,
+   * rtnetlink(7)).
+   *
+   * @throws SystemError `EINVAL` when the kernel takes no such mtu (a tun device: 68 to 65535), `ENODEV` once the interface is gone;
+   * RangeError `ERR_OUT_OF_RANGE`
+   */
+  get mtu(): number {
+    return this.link.mtu;
+  }
+  set mtu(value: number) {
+    this.link.mtu = value;
   }
 
   /** Bytes of sent packets that the kernel may hold (TUNGETSNDBUF). */
@@ -181,7 +216,7 @@ export class TunSocket extends MessageSocket {
       offloadFeatures: this.offloadFeatures && featureMask(this.offloadFeatures),
       up: false,
     };
-    const queue = inNamespace(handle.networkNamespace(), (owned) => TunSocket.#openHere(config, owned));
+    const queue = this.#inNamespace((owned) => TunSocket.#openHere(config, owned));
     // A new queue skips the device's filter (IFF_NOFILTER is IFF_NO_PI); set anew, it is that of all of them.
     const filter = handle.getFilter();
     if (typeof filter === 'object') handle.setFilter(filter);
@@ -190,7 +225,9 @@ export class TunSocket extends MessageSocket {
 
   /** Whether this queue is in service: attachQueue(), detachQueue(). */
   get queueAttached(): boolean {
-    return (this.#control('TUNGETIFF', 0) & IFF_DETACH_QUEUE) === 0;
+    const told = (this.#control('TUNGETIFF', 0) & IFF_DETACH_QUEUE) === 0;
+    // The kernel does not tell of a macvtap; there it is as this socket has set it.
+    return told && !(this.#detachedQueue && tapDriverType(this.#link) !== undefined);
   }
 
   /**
@@ -199,12 +236,12 @@ export class TunSocket extends MessageSocket {
    * @throws SystemError EINVAL (the kernel refuses the program, or the device is no tap); the filter before is then in force.
    */
   setFilter(program: readonly BpfInstruction[] | string): void {
-    setTapFilter(internalsOf(this).handle, bpfProgram('program', program), this.name);
+    setTapFilter(internalsOf(this).handle, bpfProgram('program', program), this.#link, this.name);
   }
 
   /** Receives every frame again (TUNDETACHFILTER). */
   removeFilter(): void {
-    setTapFilter(internalsOf(this).handle, new Uint32Array(), this.name);
+    setTapFilter(internalsOf(this).handle, new Uint32Array(), this.#link, this.name);
   }
 
   /**
@@ -213,10 +250,9 @@ export class TunSocket extends MessageSocket {
    * @throws SystemError EBUSY: another socket has set one since, and the kernel does not tell which.
    */
   getFilter(): BpfInstruction[] | undefined {
-    const { handle, errorContext } = internalsOf(this);
-    const words = handle.getFilter();
-    if (typeof words === 'number') throw systemError(words, 'TUNGETFILTER', errorContext);
-    return words && bpfInstructions(words);
+    const words = internalsOf(this).handle.getFilter();
+    if (typeof words === 'number') this.#checked(words, 'TUNGETFILTER');
+    return typeof words === 'object' ? bpfInstructions(words) : undefined;
   }
 
   /**
@@ -225,11 +261,12 @@ export class TunSocket extends MessageSocket {
    */
   setTransmitFilter(filter: { addresses: readonly string[]; allMulticast?: boolean } | null): void {
     const { flags, bytes } = filter === null ? { flags: 0, bytes: new Uint8Array() } : transmitFilter(filter);
-    const { handle, errorContext } = internalsOf(this);
-    check(handle.setTransmitFilter(flags, bytes), 'TUNSETTXFILTER', {
-      ...errorContext,
-      hint: "transmit filters are for mode 'tap'",
-    });
+    const { handle } = internalsOf(this);
+    this.#checked(
+      handle.setTransmitFilter(flags, bytes),
+      'TUNSETTXFILTER',
+      "transmit filters are for mode 'tap'",
+    );
   }
 
   /** An eBPF program (BPF_PROG_TYPE_SOCKET_FILTER), by its descriptor, that says which queue gets a packet; `null` for none (TUNSETSTEERINGEBPF). */
@@ -253,23 +290,37 @@ export class TunSocket extends MessageSocket {
    */
   detachQueue(): void {
     this.#control('TUNSETQUEUE', IFF_DETACH_QUEUE);
+    this.#detachedQueue = true;
   }
 
   /** Puts this queue back into service. */
   attachQueue(): void {
     this.#control('TUNSETQUEUE', IFF_ATTACH_QUEUE);
+    this.#detachedQueue = false;
+  }
+
+  #inNamespace<T>(fn: (owned: Netns | undefined) => T): T {
+    const { handle, interface: device } = internalsOf(this);
+    const { place } = device;
+    if (place === undefined) throw noNamespace(this.name);
+    const descriptor = handle.networkNamespace();
+    // A macvtap does not tell.
+    return descriptor < 0 ? runAt(place, () => fn(undefined)) : inNamespace(descriptor, fn);
   }
 
   #control(request: string, value: number): number {
-    const { handle, errorContext } = internalsOf(this);
-    return check(handle.control(request, value), request, errorContext);
+    return this.#checked(internalsOf(this).handle.control(request, value), request);
+  }
+
+  #checked(result: number, request: string, hint?: string): number {
+    return checkRequest(result, request, this.#link, this.name, hint);
   }
 
   static #openHere(config: TunConfig, netns: Netns | undefined): TunSocket {
-    const handle = opened(
-      native().openTun(config.device, config.name, attachFlags(config), config.index ?? 0),
-      openHints,
-      (syscall) => (syscall === 'open' ? { path: config.device } : { interface: config.name }),
+    const result = native().openTun(config.device, config.name, attachFlags(config), config.index ?? 0);
+    const hints = 'syscall' in result ? openHintsOf(config.device) : openHints;
+    const handle = opened(result, hints, (syscall) =>
+      syscall === 'open' ? { path: config.device } : { interface: config.name },
     );
     const undo: Undo = [() => handle.close()];
     try {
@@ -278,11 +329,11 @@ export class TunSocket extends MessageSocket {
       if (config.index !== undefined && config.index !== link.index) {
         throw invalidArgValue('options.index', `${link.index}, which ${name} has already`, config.index);
       }
-      if (config.multiQueue) checkSharedFraming(handle, link, config);
-      configure(handle, link, config, undo);
-      // Last, since some kernels take it only when the link is up.
       const { queues, disabledQueues } = link.tun ?? { queues: 1, disabledQueues: 0 };
       const shared = config.multiQueue && queues + disabledQueues > 1;
+      if (config.multiQueue) checkSharedFraming(handle, link, config, shared);
+      configure(handle, link, config, shared, undo);
+      // Last, since some kernels take it only when the link is up.
       const context = { interface: name };
       const { offload: mode, offloadFeatures, vhost } = config;
       const offload = OffloadState.enable(
@@ -315,12 +366,12 @@ function setupOf(
   netns: Netns | undefined,
   offload: OffloadState,
   name: string,
-  link: Link,
+  link: Link | undefined,
 ): TunSetup {
   return {
     handle,
     name,
-    index: link.index,
+    index: link?.index ?? 0,
     link,
     place: currentPlace(),
     release: netns && (() => netns.close()),
@@ -333,6 +384,12 @@ function setupOf(
     checkMeta: (meta) => checkTunMeta(meta, offload),
     hint,
   };
+}
+
+function noNamespace(name: string): Error {
+  return invalidState(
+    `${name} is in a network namespace that this process may not enter: configure it there, before its descriptor is handed over`,
+  );
 }
 
 function descriptorOrNone(name: string, fd: number | null): number {

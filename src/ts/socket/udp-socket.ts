@@ -35,7 +35,9 @@ interface UdpSetup extends MessageSocketSetup {
  * UdpSocket.open() and UdpSocket.fromFd(). udp(7).
  *
  * A datagram goes to the peer that connect() named, or to its own destination: `send(data, { to }, callback)`, `sendmsg(data, flags, { to })`,
- * `batch.push(data, { to })`. An empty datagram is one, both ways. MSG_PEEK is allowed; recvmsg() into 0 bytes takes the datagram out of the queue.
+ * `batch.push(data, { to })`. With `offload: 'raw'` and `{ segmentSize }` the data are several datagrams; where the kernel or the path refuses
+ * these as one message they go out one by one, and with MSG_DONTWAIT sendmsg() may return less than all, whole datagrams, where there is room
+ * for no more. An empty datagram is one, both ways. MSG_PEEK is allowed; recvmsg() into 0 bytes takes the datagram out of the queue.
  *
  * What the network says of datagrams that were sent to a connected peer (ICMP: ECONNREFUSED, EHOSTUNREACH, EMSGSIZE …) is an 'error' event for who
  * listens, with the properties `address` and `port` (whom the datagram was for) and `offender` (who told of it). It is counted in
@@ -74,7 +76,7 @@ export class UdpSocket extends MessageSocket<DatagramInfo> {
   }
 
   /**
-   * Takes over a UDP socket that something else opened; it is closed with the UdpSocket. Where UDP_GRO is on, its `offload` is 'raw'.
+   * Takes over a UDP socket that something else opened; it becomes close-on-exec, and is closed with the UdpSocket. Where UDP_GRO is on, its `offload` is 'raw'.
    *
    * @throws SystemError ENOTSOCK (no UDP socket), EBADF (none at all); the descriptor is then still the caller's.
    */
@@ -82,14 +84,14 @@ export class UdpSocket extends MessageSocket<DatagramInfo> {
     return adopted(
       fd,
       (taken) => opened(native().adoptUdp(taken), hints),
-      (handle, netns) => {
+      (handle, netns, place) => {
         const name = handle.name();
         const bound = typeof name === 'string' ? name : '';
         const index = bound === '' ? 0 : Math.max(0, handle.control(`interface ${bound}`, 0));
         const six = handle.control('SO_DOMAIN', 0) === AF_INET6;
         const offload = OffloadState.found(handle.control('UDP_GRO', 0) > 0);
         const config = socketConfig(optionReader({}));
-        return new UdpSocket(setupOf(handle, netns, bound, index, six, config, offload));
+        return new UdpSocket({ ...setupOf(handle, netns, bound, index, six, config, offload), place });
       },
     );
   }
@@ -102,6 +104,10 @@ export class UdpSocket extends MessageSocket<DatagramInfo> {
   /**
    * Names the peer: datagrams go there that have no destination of their own, and only what comes from there is received. Another one can
    * be named later. connect(2).
+   *
+   * What anybody else sends from then on the kernel drops before it gets here: no counter of the socket's knows of it, only `NoPorts` of the
+   * namespace (Udp in /proc/net/snmp, Udp6NoPorts in snmp6), and its sender hears ECONNREFUSED. What had come before is still handed out:
+   * `info.from` says whose it is.
    *
    * @throws TypeError and RangeError for an address that is not numeric or a port outside 1 to 65535. SystemError ENETUNREACH (no route), EAFNOSUPPORT
    * (an IPv6 address on an IPv4 socket), EACCES (a broadcast address without `broadcast`).
@@ -376,7 +382,7 @@ function hint(errno: number, syscall: string, flags = 0): string | undefined {
     if (syscall.startsWith('send')) {
       return (
         unknownFlags(flags, MSG_DONTWAIT | MSG_NOSIGNAL) ??
-        'segments must fit the mtu of the path, and be at most 64 (128 from Linux 6.9)'
+        'a message is 64 datagrams at most (128 from Linux 6.9)'
       );
     }
     const batch = syscall === 'recvmmsg' ? 0 : MSG_PEEK | MSG_ERRQUEUE;
@@ -389,7 +395,6 @@ function hint(errno: number, syscall: string, flags = 0): string | undefined {
 }
 
 const ioHints = new Map<number, string>([
-  [-5, 'the device on the way can make no checksums of segments: send datagrams one by one'],
   [-89, 'the datagram has no destination: give { to: { address, port } }, or call connect()'],
   [
     -90,

@@ -1,10 +1,10 @@
-/** Work that is done once for any number of requests, when its turn comes: on the next tick, or the next turn of the loop. */
+/** Work that is done once for any number of requests, when its turn comes: on the next tick, the next turn of the loop, or after a time. */
 export class Deferred {
   readonly #defer: (run: () => void) => void;
   readonly #run: () => void;
   #requested = false;
 
-  /** @param defer - process.nextTick or setImmediate */
+  /** @param defer - process.nextTick, setImmediate, or what calls a function in some other way, once and later */
   constructor(defer: (run: () => void) => void, work: () => void) {
     this.#defer = defer;
     this.#run = () => {

@@ -1,4 +1,4 @@
-import { isIP } from 'node:net';
+import { net } from './builtins';
 import { invalidArgValue } from './errors';
 import { string } from './options';
 
@@ -24,7 +24,7 @@ export function ipBytes(name: string, value: unknown): IpBytes {
   const text = string(name, value);
   const found = known.get(text);
   if (found !== undefined) return found;
-  const kind = isIP(text);
+  const kind = net().isIP(text);
   if (kind === 0) {
     throw invalidArgValue(
       name,

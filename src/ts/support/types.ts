@@ -179,13 +179,13 @@ export interface ReceivedStats extends DirectionStats {
   arrived?: number;
 }
 
-/** Counters of a socket with `offload: 'split'`. */
+/** Counters of a socket with `offload: 'split'`, and of a UDP socket with 'raw'. */
 export interface OffloadStats {
-  /** Superpackets that came in and were cut. */
+  /** Superpackets that came in and were cut; with 'raw' none are. */
   received: number;
-  /** Superpackets that were made of packets and went out. */
+  /** Superpackets that went out: with 'split' they were made of packets. */
   sent: number;
-  /** What the kernel has refused at run time: superpackets of that kind are not made any more. */
+  /** What the kernel has refused at run time: from then on packets of that kind go out one by one. */
   refused: OffloadFeature[];
 }
 
@@ -220,7 +220,10 @@ export interface DatagramSendOptions {
   ecn?: number | undefined;
   /** The whole byte, DSCP and ECN: 0 to 255. Default: the socket's. */
   trafficClass?: number | undefined;
-  /** With `offload: 'raw'`: the kernel cuts the data into datagrams of that many bytes, 128 at most (64 before Linux 6.9). */
+  /**
+   * With `offload: 'raw'`: the kernel cuts the data into datagrams of that many bytes, 128 at most (64 before Linux 6.9). Where it or the path
+   * refuses that, they go out one by one (`stats().offload.refused`).
+   */
   segmentSize?: number | undefined;
 }
 
@@ -239,6 +242,6 @@ export interface PacketSendOptions extends Partial<PacketDestination>, DatagramS
 export interface SocketStats {
   received: ReceivedStats;
   sent: DirectionStats;
-  /** Of sockets with `offload: 'split'`. */
+  /** Of sockets with `offload: 'split'`, and of UDP sockets with 'raw'. */
   offload?: OffloadStats;
 }

@@ -8,7 +8,6 @@ const LABEL_WIDTH = 6;
 
 export const command: Command = {
   synopsis: 'doctor [options]',
-  summary: "find out why a device can't be opened, and say which command mends it",
   details:
     "Looks at the kernel, the device file, privileges, namespaces and vhost, then opens a device in a namespace of its own. Nothing is changed. The exit status is 1 where a device can't be opened.",
   options: { json: { type: 'boolean', help: 'print the findings as JSON' } },

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, constants, existsSync, openSync, readFileSync, statSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
-import { native } from '../../native';
+import { Netns } from 'tunsock';
 
 /** What opening a device came to: the error, or what the device has. */
 export interface OpenAttempt {
@@ -40,10 +40,11 @@ export function thisSystem(): SystemView {
     uid: process.getuid?.() ?? 0,
     addonError: () => {
       try {
-        native();
+        Netns.current().close();
         return undefined;
       } catch (error) {
-        return (error as Error).message;
+        const { code, message } = error as NodeJS.ErrnoException;
+        return code === 'ERR_TUNSOCK_PLATFORM' || code === 'ERR_TUNSOCK_ADDON' ? message : undefined;
       }
     },
     read: (path) => {

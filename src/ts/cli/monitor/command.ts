@@ -1,5 +1,4 @@
-import { Link } from '../../host/link';
-import { PacketSocket } from '../../socket/packet-socket';
+import { Link, PacketSocket } from 'tunsock';
 import type { Arguments, Command } from '../command';
 import { startsWithEthernet } from '../link-type';
 import { Terminal } from '../terminal';
@@ -10,7 +9,6 @@ const RECEIVE_BUFFER = 8 << 20;
 
 export const command: Command = {
   synopsis: 'monitor [options] <interface>',
-  summary: 'show what goes through an interface: rate, packet sizes, protocols, largest flows, drops',
   details:
     'In a terminal a view that is drawn anew; elsewhere a line for each interval. Ends on SIGINT or SIGTERM, or by --count.',
   options: {

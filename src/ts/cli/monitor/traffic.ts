@@ -1,4 +1,4 @@
-import { summarizePacket } from '../../packets';
+import { summarizePacket } from 'tunsock/packets';
 
 /** Upper ends of the classes of packet sizes, in bytes; beyond the last are superpackets and jumbo frames. */
 const SIZES = [128, 512, 1024, 1518] as const;

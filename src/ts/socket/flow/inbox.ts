@@ -1,5 +1,5 @@
-import { markAsUntransferable } from 'node:worker_threads';
 import { infoAt, PACKED_ROOM, type PacketBatch, packedBatch, storeOf } from '../../packet/packet-batch';
+import { workerThreads } from '../../support/builtins';
 import type { MessageInfo, OffloadMode } from '../../support/types';
 
 const INBOX_PACKETS = 384;
@@ -109,7 +109,7 @@ function newPiece(open: OpenBatch, first: number): Piece {
   while (after < open.end && endOf(after) - start <= PIECE_BYTES) after += 1;
   const end = endOf(after - 1);
   const memory = Buffer.allocUnsafeSlow(end - start);
-  if (after > first + 1) markAsUntransferable(memory.buffer);
+  if (after > first + 1) workerThreads().markAsUntransferable(memory.buffer);
   buffer.copy(memory, 0, start, end);
   return { open, after, start, memory };
 }

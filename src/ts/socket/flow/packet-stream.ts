@@ -1,4 +1,5 @@
-import { Duplex } from 'node:stream';
+import type { Duplex } from 'node:stream';
+import { stream } from '../../support/builtins';
 import type { MessageInfo, PacketData } from '../../support/types';
 import type { OwnedPacket } from './inbox';
 import type { SendCallback } from './send-queue';
@@ -32,16 +33,16 @@ export function packetStream(socket: PacketStreamSocket, info: boolean): Duplex 
       while (wanted) {
         const owned = socket.take() ?? (await socket.next());
         wanted = false;
-        if (stream.push(chunk(owned))) wanted = true;
+        if (duplex.push(chunk(owned))) wanted = true;
       }
     } catch (error) {
-      if ((error as { code?: string }).code === 'ERR_SOCKET_CLOSED') stream.push(null);
-      else stream.destroy(error as Error);
+      if ((error as { code?: string }).code === 'ERR_SOCKET_CLOSED') duplex.push(null);
+      else duplex.destroy(error as Error);
     } finally {
       pumping = false;
     }
   };
-  const stream = new Duplex({
+  const duplex = new (stream().Duplex)({
     objectMode: true,
     read() {
       wanted = true;
@@ -76,5 +77,5 @@ export function packetStream(socket: PacketStreamSocket, info: boolean): Duplex 
       callback(error);
     },
   });
-  return stream;
+  return duplex;
 }

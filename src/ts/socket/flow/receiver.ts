@@ -153,7 +153,7 @@ export class Receiver {
     };
   }
 
-  /** A call took packets, or the watch found some that no poll shows: who waits is served on the next turn of the loop. */
+  /** A call took packets, or the watch found something that no poll shows: who waits is served on the next turn of the loop. */
   attend(): void {
     this.#nextTurn.request();
   }
@@ -172,7 +172,8 @@ export class Receiver {
   #turn(): void {
     if (this.#owner.closed) return;
     this.#direct = 0;
-    if (this.reading) this.#owner.handle.turn();
+    // For packets, and as well for room to send: the handle knows what is waited for.
+    this.#owner.handle.turn();
   }
 
   /** Hands packets to the receive() calls that wait. */

@@ -29,8 +29,14 @@ import {
   withoutVhost,
 } from './vhost-options';
 
-/** How the members of a fanout group share packets, by the number of PACKET_FANOUT_* (linux/if_packet.h). */
-const fanoutModes = ['hash', 'lb', 'cpu', 'rollover', 'random', 'queue-mapping'] as const;
+/**
+ * Which member of a fanout group gets a packet. 'hash': one for all packets of a flow; 'lb': each in turn; 'cpu': by the CPU that it came in
+ * on; 'rollover': the first until its queue is full; 'random'; 'queue-mapping': by the queue of the interface.
+ */
+export type FanoutMode = 'hash' | 'lb' | 'cpu' | 'rollover' | 'random' | 'queue-mapping';
+
+/** By the number of PACKET_FANOUT_* (linux/if_packet.h). */
+const fanoutModes: readonly FanoutMode[] = ['hash', 'lb', 'cpu', 'rollover', 'random', 'queue-mapping'];
 const FANOUT_CBPF = 6;
 const FANOUT_EBPF = 7;
 const FANOUT_ROLLOVER = 0x1000;
@@ -41,17 +47,17 @@ const FANOUT_DEFRAG = 0x8000;
 const MAX_MEMBERS = 65536;
 
 /** What the groups of packet sockets have in common, however they share. */
-interface FanoutGroupOptions {
+export interface FanoutGroupOptions {
   /**
    * The group's number in its network namespace: 0 to 65535. All its sockets have the same interface, protocol, mode, `rollover`, `defrag` and `ignoreOutgoing`. 'unique':
-   * one that no other group has (Linux 4.17); `fanoutGroup` of the socket says which, for the others to join.
+   * one that no other group has (Linux 4.12); `fanoutGroup` of the socket says which, for the others to join.
    */
   group: number | 'unique';
   /** A packet goes to another member when the queue of its own is full. Default false. */
   rollover?: boolean;
   /** Fragments of IP packets are put together first, so that 'hash' keeps them with their flow. Default false. */
   defrag?: boolean;
-  /** How many sockets the group may have: 1 to 65536, said by the first of them (Linux 5.10). Default 256. */
+  /** How many sockets the group may have: 1 to 65536, said by the first of them (Linux 5.11). Default 256. */
   maxMembers?: number;
 }
 
@@ -59,11 +65,8 @@ interface FanoutGroupOptions {
 export type FanoutOptions = FanoutGroupOptions &
   (
     | {
-        /**
-         * Who gets a packet. 'hash': one for all packets of a flow; 'lb': each in turn; 'cpu': by the CPU that it came in on;
-         * 'rollover': the first until its queue is full; 'random'; 'queue-mapping': by the queue of the interface.
-         */
-        mode: (typeof fanoutModes)[number];
+        /** Who gets a packet. */
+        mode: FanoutMode;
         program?: undefined;
       }
     | {
@@ -78,15 +81,13 @@ export type FanoutOptions = FanoutGroupOptions &
 
 const protocols = { all: ETH_P_ALL, ip: ETH_P_IP, ipv6: ETH_P_IPV6, arp: ETH_P_ARP } as const;
 
-/** How PacketSocket.open() opens a socket. Each option has its kernel's default where none is named. packet(7). */
-export interface PacketSocketOptions extends SocketOptions, VhostOptions {
+/** What packet sockets of both types have. */
+export interface CommonPacketSocketOptions extends SocketOptions, VhostOptions {
   /**
    * The interface's name or an alternative one, or 'any' for all of them: then each packet that is sent says where it goes (`interface` of a destination), and
    * `offload` can't be 'split'.
    */
   interface: string;
-  /** 'raw': frames with their link header; 'dgram': packets without it, which the kernel makes and takes off. Default 'raw'. */
-  type?: 'raw' | 'dgram';
   /**
    * What is received: packets of one EtherType (0 to 65535, or by name), of 'all', or with 0 none. Only 'all' also sees
    * packets that this host sends, and only there frames have their VLAN tag: for who asks for one EtherType the kernel throws it away
@@ -106,23 +107,10 @@ export interface PacketSocketOptions extends SocketOptions, VhostOptions {
    * or at least 262144.
    */
   filter?: readonly BpfInstruction[] | string;
-  /**
-   * Segmentation offload (PACKET_VNET_HDR), with `type: 'raw'`. 'none': frames as the interface has them, which may be superpackets
-   * without their checksums (`info.status` has TP_STATUS_CSUMNOTREADY). 'split': frames no longer than the mtu with finished checksums, cut
-   * and made here, those in tunnels (IP in IP, GRE, UDP) too; what can't be cut is dropped and counted as an error. 'raw': with what is still
-   * to be done to each (`info.offload`). Default 'split'; 'none' with type 'dgram', with `interface: 'any'`, with a filter that cuts packets,
-   * and on links whose header tunsock can't look behind. With `qdiscBypass`, 'split' makes no superpackets of what is sent.
-   */
-  offload?: OffloadMode;
   /** Say in `info` when each packet came (SO_TIMESTAMPNS). Default false. */
   timestamps?: boolean;
   /** Say in `info` the VLAN tag, which the kernel takes out of the frame, and the status (PACKET_AUXDATA). Default true. */
   auxdata?: boolean;
-  /**
-   * Where a frame's VLAN tag is, with `type: 'raw'`. 'inline': in its bytes, as it was on the cable; 'metadata': only in `info.vlan`, as the
-   * kernel has it. Default 'inline'.
-   */
-  vlan?: 'inline' | 'metadata';
   /** Say in `info.interface` which interface a packet came in on, rather than the one above it, as a bond or bridge, that passed it on (PACKET_ORIGDEV). Default false. */
   originalDevice?: boolean;
   /**
@@ -140,9 +128,40 @@ export interface PacketSocketOptions extends SocketOptions, VhostOptions {
   sendBuffer?: number;
   /** Send past the interface's queueing discipline: faster, and dropped sooner (PACKET_QDISC_BYPASS). Default false. */
   qdiscBypass?: boolean;
-  /** Where packets of a 'dgram' socket go, unless sendmsg() is told another. */
-  destination?: PacketDestination;
 }
+
+/** A packet socket of whole frames. */
+export interface RawPacketSocketOptions extends CommonPacketSocketOptions {
+  /** 'raw': frames with their link header; 'dgram': packets without it, which the kernel makes and takes off. Default 'raw'. */
+  type?: 'raw';
+  /**
+   * Segmentation offload (PACKET_VNET_HDR). 'none': frames as the interface has them, which may be superpackets
+   * without their checksums (`info.status` has TP_STATUS_CSUMNOTREADY). 'split': frames no longer than the mtu with finished checksums, cut
+   * and made here, those in tunnels (IP in IP, GRE, UDP) too; what can't be cut is dropped and counted as an error. 'raw': with what is still
+   * to be done to each (`info.offload`). Default 'split'; 'none' with `interface: 'any'`, with a filter that cuts packets,
+   * and on links whose header tunsock can't look behind. With `qdiscBypass`, 'split' makes no superpackets of what is sent.
+   */
+  offload?: OffloadMode;
+  /**
+   * Where a frame's VLAN tag is. 'inline': in its bytes, as it was on the cable; 'metadata': only in `info.vlan`, as the
+   * kernel has it. Default 'inline'.
+   */
+  vlan?: 'inline' | 'metadata';
+  destination?: undefined;
+}
+
+/** A packet socket whose packets have no link header. */
+export interface DatagramPacketSocketOptions extends CommonPacketSocketOptions {
+  type: 'dgram';
+  /** Where packets go, unless sendmsg() is told another. */
+  destination?: PacketDestination;
+  offload?: 'none';
+  vlan?: 'metadata';
+  vhost?: false | 'prefer';
+}
+
+/** How PacketSocket.open() opens a socket. Each option has its kernel's default where none is named. packet(7). */
+export type PacketSocketOptions = RawPacketSocketOptions | DatagramPacketSocketOptions;
 
 /** PacketSocketOptions, validated and with defaults. */
 export interface PacketConfig extends SocketConfig {

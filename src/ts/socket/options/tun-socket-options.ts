@@ -26,12 +26,14 @@ import {
   withoutVhost,
 } from './vhost-options';
 
-/** How TunSocket.open() makes a device, or attaches to one. Each option has its kernel's default where none is named. */
-export interface TunOptions extends SocketOptions, VhostOptions {
+/** The order of bytes in virtio headers; 'native' is the machine's own. */
+export type ByteOrder = 'native' | 'little' | 'big';
+const byteOrders: readonly ByteOrder[] = ['native', 'little', 'big'];
+
+/** What both modes of a device have. */
+export interface CommonTunOptions extends SocketOptions, VhostOptions {
   /** The interface's name, at most 15 bytes; one '%d' in it lets the kernel number it. Default 'tun%d' or 'tap%d'. */
   name?: string;
-  /** 'tun' carries IP packets, 'tap' Ethernet frames. Default 'tun'. */
-  mode?: 'tun' | 'tap';
   /** Each packet starts with 4 bytes of struct tun_pi: flags (host order) and EtherType (network order). Default false. */
   packetInfo?: boolean;
   /**
@@ -59,17 +61,16 @@ export interface TunOptions extends SocketOptions, VhostOptions {
   linkType?: number;
   /** What the driver writes into the kernel's log: NETIF_MSG_* bits (TUNSETDEBUG). */
   debug?: number;
-  /** Bytes of virtio header between descriptor and program: 10 to 24, with `offload` (TUNSETVNETHDRSZ). UDP tunnels need 24. Default: what is needed. */
+  /**
+   * Bytes of virtio header between descriptor and program: 10 to 24, with `offload` (TUNSETVNETHDRSZ). UDP tunnels need 24. All queues
+   * of a device have the same. Default: what is needed.
+   */
   virtioHeaderSize?: number;
   /**
    * The order of bytes in virtio headers, with `offload: 'raw'` (TUNSETVNETLE, TUNSETVNETBE; the latter needs a kernel with CONFIG_TUN_VNET_CROSS_LE).
    * Another than the machine's own is for a descriptor that is handed over: `info.offload` is read in the machine's own. Default 'native'.
    */
-  byteOrder?: 'native' | 'little' | 'big';
-  /** A classic BPF program that says which frames are received; tap only. As setFilter(). */
-  filter?: readonly BpfInstruction[] | string;
-  /** Receive through NAPI (IFF_NAPI); 'frags' on a tap device also from fragments (IFF_NAPI_FRAGS). Default false. */
-  napi?: boolean | 'frags';
+  byteOrder?: ByteOrder;
   /** Addresses as CIDR ('10.0.0.1/24', 'fd00::1/64'), or objects as Link.addAddress() takes them: one or several. */
   address?: string | AddressOptions | readonly (string | AddressOptions)[];
   /** How the device gets its IPv6 link-local address, if at all. Default: as it is. */
@@ -78,8 +79,6 @@ export interface TunOptions extends SocketOptions, VhostOptions {
   routes?: string | Route | readonly (string | Route)[];
   /** Bytes of the largest packet without its link header: 68 to 65535. */
   mtu?: number;
-  /** The device's hardware address ('02:00:00:00:00:01'); tap only. */
-  mac?: string;
   /** Bring the interface up. Default true. */
   up?: boolean;
   /** Packets that wait for this socket to receive them; what overflows is dropped. The kernel's default is 500. */
@@ -87,6 +86,33 @@ export interface TunOptions extends SocketOptions, VhostOptions {
   /** The device file. Default '/dev/net/tun'. */
   device?: string;
 }
+
+/** A device that carries IP packets. */
+export interface IpTunOptions extends CommonTunOptions {
+  /** 'tun' carries IP packets, 'tap' Ethernet frames. Default 'tun'. */
+  mode?: 'tun';
+  /** What the host receives goes through NAPI, whose GRO merges it (IFF_NAPI). Default false. */
+  napi?: boolean;
+  mac?: undefined;
+  filter?: undefined;
+}
+
+/** A device that carries Ethernet frames. */
+export interface TapOptions extends CommonTunOptions {
+  mode: 'tap';
+  /**
+   * What the host receives goes through NAPI, whose GRO merges it (IFF_NAPI). 'frags': also from fragments (IFF_NAPI_FRAGS; then a packet that is
+   * sent has 18 buffers at most). Default false.
+   */
+  napi?: boolean | 'frags';
+  /** The device's hardware address ('02:00:00:00:00:01'). */
+  mac?: string;
+  /** A classic BPF program that says which frames are received. As setFilter(). */
+  filter?: readonly BpfInstruction[] | string;
+}
+
+/** How TunSocket.open() makes a device, or attaches to one. Each option has its kernel's default where none is named. */
+export type TunOptions = IpTunOptions | TapOptions;
 
 /** Offload with some of what the kernel has. */
 export interface OffloadRequest {
@@ -103,7 +129,7 @@ export interface TunConfig extends SocketConfig {
   linkType: number | undefined;
   debug: number | undefined;
   virtioHeaderSize: number | undefined;
-  byteOrder: 'native' | 'little' | 'big';
+  byteOrder: ByteOrder | undefined;
   filter: Uint32Array | undefined;
   vhost: VhostConfig | undefined;
   name: string;
@@ -200,8 +226,7 @@ export function tunConfig(options: TunOptions | undefined): TunConfig {
     linkType: optional('linkType', wholeNumber(0, 0xffff)),
     debug: optional('debug', wholeNumber(0, 0x7fffffff)),
     virtioHeaderSize: optional('virtioHeaderSize', wholeNumber(10, 24)),
-    byteOrder:
-      optional('byteOrder', (name, value) => oneOf(name, value, ['native', 'little', 'big'])) ?? 'native',
+    byteOrder: optional('byteOrder', (name, value) => oneOf(name, value, byteOrders)),
     filter: optional('filter', bpfProgram),
     multiQueue: optional('multiQueue', boolean) ?? false,
     exclusive: optional('exclusive', boolean) ?? false,

@@ -10,7 +10,10 @@ export interface VhostOptions {
    * packet sockets only with `type: 'raw'`. What differs is in docs/vhost.md. drivers/vhost/net.c. Default false.
    */
   vhost?: boolean | 'prefer';
-  /** Buffers of 2048 bytes in each of the two rings, of which an ordinary packet takes one: a power of two, 64 to 32768. Default 256. */
+  /**
+   * Buffers of 2048 bytes in each of the two rings: a power of two (virtio 1.2, 2.7) from 64 to 32768. Default 256. An ordinary packet takes one
+   * buffer, a superpacket of 64 KiB takes 33: in a ring of 32 it would wait for ever, and in one of 64 there is room for one at a time.
+   */
   vhostRing?: number;
   /** The device file. Default '/dev/vhost-net'. */
   vhostDevice?: string;
