@@ -24,8 +24,12 @@ export interface CodeBlock {
 
 /** The documents for users. */
 export function documents(): string[] {
-  const guides = readdirSync(join(top, 'docs')).filter((name) => name.endsWith('.md'));
-  return ['README.md', ...guides.map((name) => `docs/${name}`)];
+  const pages = ['docs', 'docs/guides'].flatMap((folder) =>
+    readdirSync(join(top, folder))
+      .filter((name) => name.endsWith('.md'))
+      .map((name) => `${folder}/${name}`),
+  );
+  return ['README.md', ...pages];
 }
 
 /**

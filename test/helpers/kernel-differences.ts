@@ -43,6 +43,12 @@ export const KERNEL_DIFFERENCES: KernelDifference[] = [
   },
   {
     ...NO_USO,
+    file: 'offload-merge.test.ts',
+    tests: /UDP datagrams without a checksum, which have one afterwards$/,
+    failure: /expected { received: \+0, sent: \+0, refused: \[\] } to deeply equal/,
+  },
+  {
+    ...NO_USO,
     file: 'offload-order.test.ts',
     tests: /is sent by a loop that skips what fails: each packet once, and in order; seed/,
     failure: /expected 0 to be greater than 0/,

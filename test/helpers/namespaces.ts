@@ -2,10 +2,11 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, it } from 'vitest';
 import { Link, Netns } from '../../dist';
+import { program } from './optional';
 
 /** Gives each test of a file a namespace of its own, so that there is nothing to take away afterwards. */
 export function ownNamespaces(): {
-  inNamespace(name: string, test: () => void): void;
+  inNamespace(name: string, test: () => void, milliseconds?: number): void;
   port(name?: string): Link;
   current(): Netns;
 } {
@@ -23,7 +24,7 @@ export function ownNamespaces(): {
     beyond.close();
   });
   return {
-    inNamespace: (name, test) => it(name, () => ns.run(test)),
+    inNamespace: (name, test, milliseconds) => it(name, () => ns.run(test), milliseconds),
     current: () => ns,
     /** A link that is up, with the same name at its other end. */
     port(name = 'd0') {
@@ -41,5 +42,5 @@ export function refusal(code: string, syscall: string, link?: string): object {
 
 /** What the `ip` command says: the judge of what was asked of the kernel. */
 export function ip(...words: string[]): string {
-  return execFileSync('ip', words, { encoding: 'utf8' });
+  return execFileSync(program('ip'), words, { encoding: 'utf8' });
 }

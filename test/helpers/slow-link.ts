@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
-import { constants, Link, type TunOptions, TunSocket } from '../../dist';
+import { constants, Link, type TapOptions, TunSocket } from '../../dist';
 
 /** Whether tc(8), of iproute2, is there for {@link slowLink}. */
 export const HAS_TC = spawnSync('tc', ['-V']).error === undefined;
@@ -15,7 +15,7 @@ export interface SlowLink extends Disposable {
  * A tap device behind a bridge whose other port sends a packet in a few seconds: what is sent on the device stays in
  * the kernel, and counts against its send buffer, until release().
  */
-export function slowLink(options: TunOptions = {}): SlowLink {
+export function slowLink(options: Partial<TapOptions> = {}): SlowLink {
   filterNothing();
   const bridge = Link.create({ type: 'bridge', name: 'slow', up: true });
   const port = Link.create({ type: 'veth', name: 'port', peer: { name: 'far' }, up: true });

@@ -6,6 +6,8 @@ export interface Cable {
   mode: 'tun' | 'tap';
   near: OffloadMode;
   far: OffloadMode;
+  /** Packets that wait in each device at most. */
+  txQueueLength?: number;
 }
 
 export interface Host {
@@ -24,23 +26,24 @@ export interface TwoHosts extends AsyncDisposable {
 
 const MACS = ['02:00:00:00:00:01', '02:00:00:00:00:02'] as const;
 
-/** Two network namespaces that reach each other through a device in each; what the one is handed the other gets. */
-export function twoHosts({ mode, near, far }: Cable): TwoHosts {
+/** Two network namespaces that reach each other through a device in each; what the one is handed the other gets, as `forward` brings it. */
+export function twoHosts(
+  { mode, near, far, txQueueLength = 2000 }: Cable,
+  forward: (from: Host, to: Host) => void = inBatches,
+): TwoHosts {
   const host = (number: 1 | 2, offload: OffloadMode): Host => {
     const netns = Netns.create();
-    const tap = mode === 'tap';
     // New interfaces say nothing by themselves, and a burst of a whole TCP window fits the device's queue.
     netns.run(() => writeFileSync('/proc/sys/net/ipv6/conf/default/addr_gen_mode', '1'));
     const addresses: [string, string] = [`10.7.0.${number}`, `fd07::${number}`];
     const socket = TunSocket.open({
-      mode,
+      ...(mode === 'tap' ? { mode, mac: MACS[number - 1] as string } : { mode }),
       netns,
       offload,
       address: [`${addresses[0]}/24`, `${addresses[1]}/64`],
-      txQueueLength: 2000,
-      ...(tap ? { mac: MACS[number - 1] as string } : {}),
+      txQueueLength,
     });
-    if (tap) {
+    if (mode === 'tap') {
       const other = 3 - number;
       for (const peer of [`10.7.0.${other}`, `fd07::${other}`]) {
         netns.run(() => socket.link.addNeighbour(peer, MACS[other - 1] as string));
@@ -64,7 +67,7 @@ export function twoHosts({ mode, near, far }: Cable): TwoHosts {
 }
 
 /** Sends on the device of `to` what that of `from` receives, a batch at a time and untouched. */
-function forward(from: Host, to: Host): void {
+function inBatches(from: Host, to: Host): void {
   from.socket.on('batch', (batch) => {
     for (let index = 0; index < batch.length; index++) {
       from.longest = Math.max(from.longest, batch.lengths[index] as number);

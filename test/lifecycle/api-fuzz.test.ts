@@ -1,30 +1,14 @@
 import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
-import { buildSync } from 'esbuild';
 import { expect, it } from 'vitest';
 import type { Report } from '../helpers/api-fuzz';
-
-const top = join(__dirname, '../..');
-
-/** The program, compiled; the package is taken from where the tests take it. */
-function compiled(): string {
-  const file = join(top, 'build/test/api-fuzz.js');
-  buildSync({
-    entryPoints: [join(top, 'test/helpers/api-fuzz.ts')],
-    outfile: file,
-    bundle: true,
-    platform: 'node',
-    external: ['../../dist'],
-  });
-  return file;
-}
+import { compiled } from '../helpers/compiled';
 
 it('calls in any order, with anything, crash nothing, leave nothing behind, and fail with a code', () => {
   const seed = Number(process.env.TUNSOCK_FUZZ_SEED ?? 20260101);
   const steps = Number(process.env.TUNSOCK_FUZZ_STEPS ?? 6000);
   const { status, signal, stdout, stderr } = spawnSync(
     process.execPath,
-    ['--expose-gc', '--no-warnings', compiled(), `${seed}`, `${steps}`],
+    ['--expose-gc', '--no-warnings', compiled('api-fuzz'), `${seed}`, `${steps}`],
     { encoding: 'utf8', timeout: 30_000 + steps * 20, maxBuffer: 1 << 26 },
   );
   expect({ seed, status, signal, stderr }).toEqual({ seed, status: 0, signal: null, stderr: '' });

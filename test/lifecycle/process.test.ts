@@ -1,22 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
-
-/** Runs a program with the package as `tunsock`, in a namespace of its own. */
-const PRELUDE = `const tunsock = require(process.argv[1]);
-const { TunSocket, Netns, Link } = tunsock;
-Netns.create().enter();
-const descriptors = () => require('fs').readdirSync('/proc/self/fd').length;
-`;
-const run = (program: string, ...flags: string[]) => {
-  const { status, signal, stdout, stderr } = spawnSync(
-    process.execPath,
-    [...flags, '-e', PRELUDE + program, process.cwd()],
-    { encoding: 'utf8', timeout: 60_000 },
-  );
-  return { status, signal, output: stdout.trim(), stderr };
-};
-const ENDED = { status: 0, signal: null, stderr: '' };
+import { ENDED, PRELUDE, run } from '../helpers/program';
 
 describe('a program', () => {
   it('ends by itself with an open socket that nobody waits on', () => {
