@@ -1,4 +1,4 @@
-// Debian's cloud kernels for the tests in test/vm: where they lie, and how they get there. Run it to fetch what is missing;
+// Debian's cloud kernels for the tests in test/vm and the bench in guests: where they lie, and how they get there. Run it to fetch what is missing;
 // the tests themselves take what they find, since they run in a network namespace of their own.
 const { execFileSync } = require('node:child_process');
 const { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } = require('node:fs');
@@ -13,8 +13,8 @@ const SERIES = [
   { series: '6.12', package: /^linux-image-(6\.12\.\d+\S*-cloud-amd64) /gm },
 ];
 
-/** Modules that a network test may want; the kernel loads them by itself. */
-const MODULES = ['net', 'crypto', 'lib', 'drivers/net', 'drivers/vhost', 'drivers/virtio'];
+/** Modules that a network test may want, and those that they want; the kernel loads them by itself. */
+const MODULES = ['net', 'crypto', 'arch/x86/crypto', 'lib', 'drivers/net', 'drivers/vhost', 'drivers/virtio'];
 
 /**
  * A kernel that is there: `vmlinuz`, and `root`, which holds lib/modules of that release.
@@ -27,12 +27,20 @@ function kernel(series, release) {
   return { series, release, vmlinuz: join(folder, 'vmlinuz'), root: join(folder, 'root') };
 }
 
+/** Whether it has all modules: an older version of this file may have fetched fewer. @param {Kernel} kernel */
+function isWhole({ root, release }) {
+  return MODULES.every((part) => existsSync(join(root, 'lib/modules', release, 'kernel', part)));
+}
+
 /** One kernel of each series that has been fetched. @returns {Kernel[]} */
 function fetchedKernels() {
   return SERIES.flatMap(({ series }) => {
     const folder = join(cache, series);
     const releases = existsSync(folder) ? readdirSync(folder) : [];
-    return releases.length === 0 ? [] : [kernel(series, /** @type {string} */ (releases[0]))];
+    return releases
+      .map((release) => kernel(series, release))
+      .filter(isWhole)
+      .slice(0, 1);
   });
 }
 
@@ -69,6 +77,7 @@ function fetchKernel(series, release) {
     run('find', [join(result, 'root'), '-name', '*.ko.xz', '-exec', 'xz', '-d', '{}', '+']);
     run('busybox', ['depmod', '-b', join(result, 'root'), release]);
     renameSync(join(work, 'package/boot', `vmlinuz-${release}`), join(result, 'vmlinuz'));
+    rmSync(join(cache, series), { recursive: true, force: true });
     mkdirSync(join(cache, series), { recursive: true });
     renameSync(result, join(target.vmlinuz, '..'));
   } finally {

@@ -60,6 +60,8 @@ const backends = [
 ] as const;
 
 const COUNT = 20_000;
+/** Bytes of a packet of the mtu. */
+const ONE_FRAME = { tun: 1500, tap: 1514 };
 
 describe.each(backends)(
   'vhost over a $mode device with offload $offload, $options',
@@ -80,8 +82,9 @@ describe.each(backends)(
         echo.end();
         const { received, sent, longest } = await echo.report;
         expect(sent).toBe(received);
-        if (offload === 'raw') expect(longest).toBeGreaterThan(3000);
-        else expect(longest).toBe(mode === 'tap' ? 1514 : 1500);
+        // How many segments a superpacket has is the sender's choice, by how fast it finds the way to be: two at least.
+        if (offload === 'raw') expect(longest).toBeGreaterThan(ONE_FRAME[mode]);
+        else expect(longest).toBe(ONE_FRAME[mode]);
       },
     );
 
