@@ -12,8 +12,8 @@ import { posted, runExample, runIn } from './stage';
 const SOURCE = { address: '10.0.0.2', port: 40_000 };
 const BURST = 256;
 /** A packet may get lost: who has not answered is asked again. */
-const ROUNDS = 4;
-const QUIET_MS = 200;
+const ROUNDS = 10;
+const QUIET_MS = 500;
 
 export interface Scan {
   open: number[];

@@ -1,50 +1,9 @@
-/** Superpackets in fragments: cut into one buffer for UDP_SEGMENT, and put together again. */
-import { HEADER_BYTES, type Header, SUPERPACKET, writeHeader } from './session';
+/** Superpackets in fragments, which are put together again. */
+import type { Header } from './session';
 
 /** Superpackets that may be incomplete at a time: so much memory (each has up to 64 kB) and no more is had by whoever sends. */
 const MAX_INCOMPLETE = 8;
 const MAX_BYTES = 66_000;
-
-/** One of several messages for the kernel: datagrams of one length behind one another, the last one may be shorter. */
-export interface Run {
-  bytes: Buffer;
-  segmentSize: number;
-}
-
-/** Lays sealed bytes out as datagrams of `datagram` bytes with a header each, in as few messages as may be. */
-export class FragmentWriter {
-  readonly #room = Buffer.alloc(2 * MAX_BYTES);
-
-  *runs(sealed: readonly Buffer[], datagram: number, receiver: number, counter: number): Generator<Run> {
-    const payload = datagram - HEADER_BYTES;
-    const total = sealed.reduce((sum, part) => sum + part.length, 0);
-    const fragments = Math.ceil(total / payload);
-    const inRun = Math.min(64, Math.floor(65_000 / datagram));
-    const header: Header = { type: SUPERPACKET, fragment: 0, fragments, receiver, counter };
-    let part = 0;
-    let from = 0;
-    let at = 0;
-    for (; header.fragment < fragments; header.fragment++) {
-      writeHeader(this.#room, at, header);
-      at += HEADER_BYTES;
-      const end = at + Math.min(payload, total - header.fragment * payload);
-      while (at < end) {
-        const bytes = sealed[part] as Buffer;
-        const copied = bytes.copy(this.#room, at, from, from + end - at);
-        at += copied;
-        from += copied;
-        if (from === bytes.length) {
-          part += 1;
-          from = 0;
-        }
-      }
-      if ((header.fragment + 1) % inRun === 0 || header.fragment + 1 === fragments) {
-        yield { bytes: this.#room.subarray(0, at), segmentSize: datagram };
-        at = 0;
-      }
-    }
-  }
-}
 
 interface Incomplete {
   /** The bytes of every fragment but the last; 0 while none of them is here. */

@@ -12,10 +12,11 @@ import { Tunnel } from './tunnel';
 
 function up(file: string): void {
   const { privateKey, peerKey, ...options } = JSON.parse(readFileSync(file, 'utf8'));
-  const tunnel = new Tunnel({
+  const tunnel: Tunnel = new Tunnel({
     ...options,
     key: importPrivateKey(privateKey),
     peer: Buffer.from(peerKey, 'base64'),
+    onMode: (mode) => console.log(`${tunnel.name} sends in mode ${mode}`),
   });
   console.log(`${tunnel.name} is up, and listens at port ${tunnel.address.port}`);
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => tunnel.close());

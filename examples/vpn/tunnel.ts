@@ -1,7 +1,7 @@
 /** One end of a tunnel with one peer: packets of a tun device go to the peer's in UDP datagrams, sealed. */
-import { randomBytes } from 'node:crypto';
 import {
   type DatagramAddress,
+  type DatagramInfo,
   decodeOffload,
   encodeOffload,
   type Netns,
@@ -9,8 +9,11 @@ import {
   TunSocket,
   UdpSocket,
 } from 'tunsock';
-import { FragmentReader, FragmentWriter } from './fragments';
-import { accept, Initiator, initiationBytes, type KeyPair, RESPONSE_BYTES, TAG_BYTES } from './noise';
+import { FragmentReader } from './fragments';
+import { Handshakes, type HandshakeTiming } from './handshakes';
+import { lossReport, type Mode, ModeChoice } from './loss';
+import { type KeyPair, TAG_BYTES } from './noise';
+import { Outbox, Parts } from './outbox';
 import {
   HEADER_BYTES,
   type Header,
@@ -19,12 +22,9 @@ import {
   REPORT,
   RESPONSE,
   readHeader,
-  Session,
+  type Session,
   SUPERPACKET,
-  writeHeader,
 } from './session';
-
-export type Mode = 'packet' | 'superpacket';
 
 export interface TunnelOptions {
   /** The device: its name, and its address in the tunnel as CIDR. */
@@ -37,40 +37,40 @@ export interface TunnelOptions {
   listen?: { address?: string; port?: number };
   /** Where the peer is at first; without it, this side waits for the peer to start. */
   endpoint?: { address: string; port: number };
-  /** 'superpacket' goes back to 'packet' by itself where it loses. Default 'superpacket'. */
-  mode?: Mode;
+  /** 'auto' is 'superpacket', but goes back to 'packet' while datagrams are lost. Default 'auto'. */
+  mode?: Mode | 'auto';
+  /** Told of another mode. */
+  onMode?: (mode: Mode) => void;
   /** The longest packet on the way to the peer. Default 1500. */
   pathMtu?: number;
   /** The namespaces of the device and of the socket. Default: this one. */
   inner?: Netns;
   outer?: Netns;
   /** Milliseconds; for tests. */
-  timing?: Partial<typeof TIMING>;
+  timing?: Partial<Timing>;
 }
 
-const TIMING = {
-  /** Keys are used for so long; whoever made them makes new ones then. */
-  rekeyAfter: 120_000,
-  /** And they are forgotten after so long. */
-  rejectAfter: 180_000,
-  /** A handshake that has no answer is tried again. */
-  retryAfter: 1_000,
+interface Timing extends HandshakeTiming {
   /** Silence is broken after so long, and after three times that the peer has lost its keys. */
-  keepalive: 2_000,
+  keepalive: number;
   /** How often each side tells the other what it has lost. */
+  report: number;
+  /** How long superpackets are left alone when they are first lost. */
+  backOff: number;
+}
+
+const TIMING: Timing = {
+  rekeyAfter: 120_000,
+  rejectAfter: 180_000,
+  retryAfter: 1_000,
+  keepalive: 2_000,
   report: 250,
-  /** How long a mode that lost is left alone; each time twice as long, up to sixteen times. */
   backOff: 10_000,
 };
 
 /** IPv4, UDP, our header, the tag. */
 const OVERHEAD = 20 + 8 + HEADER_BYTES + TAG_BYTES;
 const VIRTIO_HEADER = 10;
-const INITIATION_PAYLOAD = 8;
-/** Handshakes a second that are looked at: they cost more than all else that a stranger can send. */
-const MAX_HANDSHAKES = 50;
-/** Of a hundred superpackets. */
-const MAX_LOSS_PERCENT = 2;
 
 /** What went wrong, by its kind. */
 export interface Drops {
@@ -87,36 +87,28 @@ export interface Drops {
 
 export class Tunnel {
   readonly drops: Drops = { unknown: 0, forged: 0, replayed: 0, refused: 0, unsent: 0 };
-  handshakes = 0;
   readonly #options: TunnelOptions;
-  readonly #timing: typeof TIMING;
+  readonly #timing: Timing;
   readonly #udp: UdpSocket;
-  readonly #datagram: number;
-  readonly #writer = new FragmentWriter();
+  readonly #handshakes: Handshakes;
+  readonly #choice: ModeChoice;
   readonly #reader = new FragmentReader();
-  readonly #outgoing = new PacketBatch({ capacity: 64, packetSize: 2048 });
+  readonly #outgoing = new Outbox((message, segmentSize) => this.#send(message, segmentSize));
   readonly #incoming = new PacketBatch({ capacity: 64, packetSize: 2048 });
-  readonly #room = Buffer.alloc(2048);
   readonly #timers: NodeJS.Timeout[] = [];
-  /** By the number that the peer names them by: the newest, the one before, and one that the peer has not used yet. */
-  readonly #sessions = new Map<number, Session>();
   #tun: TunSocket;
   #mode: Mode;
-  #current: Session | undefined;
-  #pending: { initiator: Initiator; index: number; since: number } | undefined;
   #endpoint: DatagramAddress | undefined;
-  #newestInitiation = 0;
-  #handshakesLeft = MAX_HANDSHAKES;
   #lastSent = 0;
   #lastReceived = performance.now();
   #unanswered = false;
-  #blocked = { until: 0, times: 0 };
 
   constructor(options: TunnelOptions) {
     this.#options = options;
     this.#timing = { ...TIMING, ...options.timing };
-    this.#datagram = (options.pathMtu ?? 1500) - 28;
-    this.#mode = options.mode ?? 'superpacket';
+    this.#handshakes = new Handshakes(options.key, options.peer, this.#timing);
+    this.#choice = new ModeChoice(this.#timing.backOff);
+    this.#mode = options.mode === 'packet' ? 'packet' : 'superpacket';
     // Several datagrams in one message, both ways.
     this.#udp = UdpSocket.open({
       ...options.listen,
@@ -132,15 +124,10 @@ export class Tunnel {
       throw error;
     }
     if (options.endpoint !== undefined) this.#endpoint = { ...options.endpoint, family: 'IPv4' };
-    this.#udp.on('message', (data, info) =>
-      this.#onMessage(data, info.segmentSize ?? data.length, info.from),
-    );
+    this.#udp.on('message', (message, info) => this.#onMessage(message, info));
     const every = (period: number, task: () => void) => this.#timers.push(setInterval(task, period));
     every(Math.min(this.#timing.keepalive / 4, this.#timing.retryAfter / 2), () => this.#tick());
     every(this.#timing.report, () => this.#report());
-    every(1000, () => {
-      this.#handshakesLeft = MAX_HANDSHAKES;
-    });
     this.#initiate();
   }
 
@@ -160,6 +147,11 @@ export class Tunnel {
   /** Where the peer is. */
   get endpoint(): DatagramAddress | undefined {
     return this.#endpoint;
+  }
+
+  /** How many handshakes have ended well. */
+  get handshakes(): number {
+    return this.#handshakes.count;
   }
 
   close(): void {
@@ -196,41 +188,38 @@ export class Tunnel {
     const old = this.#tun;
     this.#tun = this.#openTun();
     old.close();
+    this.#options.onMode?.(mode);
   }
 
   #sendPackets(batch: PacketBatch): void {
     const session = this.#ready(batch.length);
     if (session === undefined) return;
-    for (const packet of batch) {
-      const { counter, sealed } = session.seal(PACKET, [packet]);
-      this.#header(PACKET, session, counter);
-      this.#outgoing.push([this.#room.subarray(0, HEADER_BYTES), ...sealed], { to: this.#endpoint });
-      if (this.#outgoing.length === this.#outgoing.capacity) this.#flush(this.#outgoing, this.#udp);
-    }
-    this.#flush(this.#outgoing, this.#udp);
+    for (const packet of batch) this.#sealed(session, PACKET, [packet]);
+    this.#outgoing.flush();
   }
 
   #sendSuperpackets(batch: PacketBatch): void {
     const session = this.#ready(batch.length);
     if (session === undefined) return;
+    const payload = (this.#options.pathMtu ?? 1500) - OVERHEAD + TAG_BYTES;
     for (let index = 0; index < batch.length; index++) {
       const { offload } = batch.info(index);
-      const header = encodeOffload(offload ?? {}).subarray(0, VIRTIO_HEADER);
-      const { counter, sealed } = session.seal(SUPERPACKET, [header, batch.at(index)]);
-      for (const { bytes, segmentSize } of this.#writer.runs(
-        sealed,
-        this.#datagram,
-        session.receiver,
-        counter,
-      )) {
-        this.#send(bytes, bytes.length > segmentSize ? segmentSize : undefined);
+      const virtio = encodeOffload(offload ?? {}).subarray(0, VIRTIO_HEADER);
+      const { counter, sealed } = session.seal(SUPERPACKET, [virtio, batch.at(index)]);
+      const parts = new Parts(sealed);
+      const { receiver } = session;
+      const fragments = Math.ceil(parts.length / payload);
+      for (let fragment = 0; fragment < fragments; fragment++) {
+        const header: Header = { type: SUPERPACKET, fragment, fragments, receiver, counter };
+        this.#outgoing.push(header, parts, Math.min(payload, parts.length));
       }
+      this.#outgoing.flush();
     }
   }
 
   /** What to seal with; without it, asks for one. */
   #ready(packets: number): Session | undefined {
-    const session = this.#current;
+    const session = this.#handshakes.current;
     if (session === undefined || this.#endpoint === undefined) {
       this.drops.unsent += packets;
       this.#initiate();
@@ -241,66 +230,73 @@ export class Tunnel {
     return session;
   }
 
-  #header(type: number, { receiver }: Session, counter: number): void {
-    writeHeader(this.#room, 0, { type, fragment: 0, fragments: 1, receiver, counter });
+  /** A message that is one datagram. */
+  #sealed(session: Session, type: number, parts: readonly Uint8Array[]): void {
+    const { counter, sealed } = session.seal(type, parts);
+    const message = new Parts(sealed);
+    const header: Header = { type, fragment: 0, fragments: 1, receiver: session.receiver, counter };
+    this.#outgoing.push(header, message, message.length);
   }
 
-  /** Sends a batch, but for packets that are refused. */
-  #flush(batch: PacketBatch, socket: UdpSocket | TunSocket): void {
-    for (let sent = 0; sent < batch.length; ) {
-      try {
-        sent += socket.sendmmsg(batch, 0, sent);
-      } catch {
-        this.drops.refused += 1;
-        sent += 1;
-      }
-    }
-    batch.clear();
+  /** A message with nothing of the device in it. */
+  #sendSmall(type: number, data: Buffer): void {
+    const session = this.#handshakes.current;
+    if (session === undefined) return;
+    this.#sealed(session, type, [data]);
+    this.#outgoing.flush();
+    this.#lastSent = performance.now();
   }
 
-  #send(data: Uint8Array | readonly Uint8Array[], segmentSize?: number): void {
+  #send(message: Buffer, segmentSize?: number): void {
     if (this.#endpoint === undefined) return;
     try {
-      this.#udp.sendmsg(data, 0, { to: this.#endpoint, segmentSize });
+      this.#udp.sendmsg(message, 0, { to: this.#endpoint, segmentSize });
     } catch {
       this.drops.refused += 1; // no route, say: the same as a loss
     }
   }
 
-  /** A message with nothing of the device in it. */
-  #sendSmall(type: number, data: Buffer): void {
-    const session = this.#current;
-    if (session === undefined) return;
-    const { counter, sealed } = session.seal(type, [data]);
-    this.#header(type, session, counter);
-    this.#send([this.#room.subarray(0, HEADER_BYTES), ...sealed]);
-    this.#lastSent = performance.now();
-  }
-
   // The outer leg: whatever anybody sends.
 
-  #onMessage(data: Buffer, segmentSize: number, from: DatagramAddress): void {
-    for (let at = 0; at < data.length; at += segmentSize) {
-      this.#onDatagram(data.subarray(at, at + segmentSize), from);
-    }
-    this.#flush(this.#incoming, this.#tun);
+  #onMessage(message: Buffer, { from, segmentSize = message.length }: DatagramInfo): void {
+    // An empty message is one datagram too.
+    for (let at = 0; at === 0 || at < message.length; at += Math.max(segmentSize, 1))
+      this.#onDatagram(message.subarray(at, at + segmentSize), from);
+    this.#flush();
   }
 
   #onDatagram(datagram: Buffer, from: DatagramAddress): void {
-    if (datagram.length < HEADER_BYTES) {
-      this.drops.unknown += 1;
-      return;
-    }
-    const type = datagram[0];
+    const type = datagram.length < HEADER_BYTES ? undefined : datagram[0];
     if (type === PACKET || type === SUPERPACKET || type === REPORT) this.#onData(datagram, from);
     else if (type === INITIATION) this.#onInitiation(datagram, from);
     else if (type === RESPONSE) this.#onResponse(datagram, from);
     else this.drops.unknown += 1;
   }
 
+  #onInitiation(datagram: Buffer, from: DatagramAddress): void {
+    const answer = this.#handshakes.accept(datagram);
+    if (typeof answer === 'string') {
+      this.drops[answer] += 1;
+      return;
+    }
+    this.#endpoint = from;
+    this.#send(answer);
+  }
+
+  #onResponse(datagram: Buffer, from: DatagramAddress): void {
+    const session = this.#handshakes.finish(datagram);
+    if (typeof session === 'string') {
+      this.drops[session] += 1;
+      return;
+    }
+    this.#hear(session, from);
+    // The other side may use the keys once it sees that this one has them.
+    this.#sendSmall(PACKET, Buffer.alloc(0));
+  }
+
   #onData(datagram: Buffer, from: DatagramAddress): void {
     const header = readHeader(datagram);
-    const session = this.#sessions.get(header.receiver);
+    const session = this.#handshakes.find(header.receiver);
     if (session === undefined) {
       this.drops.unknown += 1;
       return;
@@ -326,7 +322,7 @@ export class Tunnel {
     this.#endpoint = from;
     this.#lastReceived = performance.now();
     this.#unanswered = false;
-    if (this.#current === undefined || session.born > this.#current.born) this.#current = session;
+    this.#handshakes.heard(session);
   }
 
   #deliver({ type }: Header, plain: Buffer): void {
@@ -342,11 +338,11 @@ export class Tunnel {
       return;
     }
     this.#incoming.push(packet);
-    if (this.#incoming.length === this.#incoming.capacity) this.#flush(this.#incoming, this.#tun);
+    if (this.#incoming.length === this.#incoming.capacity) this.#flush();
   }
 
   #writeSuperpacket(plain: Buffer): void {
-    this.#flush(this.#incoming, this.#tun);
+    this.#flush();
     try {
       const offload = decodeOffload(plain.subarray(0, VIRTIO_HEADER));
       this.#tun.sendmsg(plain.subarray(VIRTIO_HEADER), 0, { offload });
@@ -355,137 +351,42 @@ export class Tunnel {
     }
   }
 
-  // Keys.
-
-  #newIndex(): number {
-    return randomBytes(4).readUInt32LE(0);
+  /** Hands packets to the device, but for those that it refuses. */
+  #flush(): void {
+    const batch = this.#incoming;
+    for (let sent = 0; sent < batch.length; ) {
+      try {
+        sent += this.#tun.sendmmsg(batch, 0, sent);
+      } catch {
+        this.drops.refused += 1;
+        sent += 1;
+      }
+    }
+    batch.clear();
   }
+
+  // What time brings.
 
   #initiate(): void {
-    const now = performance.now();
     if (this.#endpoint === undefined) return;
-    if (this.#pending !== undefined && now - this.#pending.since < this.#timing.retryAfter) return;
-    const initiator = new Initiator(this.#options.key, this.#options.peer);
-    const index = this.#newIndex();
-    this.#pending = { initiator, index, since: now };
-    const payload = Buffer.alloc(INITIATION_PAYLOAD);
-    payload.writeDoubleLE(performance.timeOrigin + now); // so that an old one can't be played again
-    const head = Buffer.from([INITIATION, 0, 0, 0, 0, 0, 0, 0]);
-    head.writeUInt32LE(index, 4);
-    this.#send(Buffer.concat([head, initiator.initiation(payload)]));
-  }
-
-  #onInitiation(datagram: Buffer, from: DatagramAddress): void {
-    if (datagram.length !== 8 + initiationBytes(INITIATION_PAYLOAD) || this.#handshakesLeft === 0) {
-      this.drops.unknown += 1;
-      return;
-    }
-    this.#handshakesLeft -= 1;
-    try {
-      const { peer, payload, respond } = accept(this.#options.key, datagram.subarray(8));
-      if (!peer.equals(this.#options.peer)) throw new Error('a stranger');
-      const time = payload.readDoubleLE(0);
-      if (!(time > this.#newestInitiation)) {
-        this.drops.replayed += 1;
-        return;
-      }
-      this.#newestInitiation = time;
-      const index = this.#newIndex();
-      const receiver = datagram.readUInt32LE(4);
-      const { message, keys } = respond();
-      this.#add(new Session(keys, index, receiver, false));
-      this.#endpoint = from;
-      const head = Buffer.from([RESPONSE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-      head.writeUInt32LE(receiver, 4);
-      head.writeUInt32LE(index, 8);
-      this.#send(Buffer.concat([head, message]));
-    } catch {
-      this.drops.forged += 1;
-    }
-  }
-
-  #onResponse(datagram: Buffer, from: DatagramAddress): void {
-    const pending = this.#pending;
-    if (
-      pending === undefined ||
-      datagram.length !== 12 + RESPONSE_BYTES ||
-      datagram.readUInt32LE(4) !== pending.index
-    ) {
-      this.drops.unknown += 1;
-      return;
-    }
-    try {
-      const keys = pending.initiator.finish(datagram.subarray(12));
-      this.#pending = undefined;
-      const session = new Session(keys, pending.index, datagram.readUInt32LE(8), true);
-      this.#add(session);
-      this.#hear(session, from);
-      // The other side may use the keys once it sees that this one has them.
-      this.#sendSmall(PACKET, Buffer.alloc(0));
-    } catch {
-      // Whoever forged it has spoilt the state of this handshake; there will be another.
-      this.#pending = undefined;
-      this.drops.forged += 1;
-    }
-  }
-
-  #add(session: Session): void {
-    this.handshakes += 1;
-    this.#sessions.set(session.index, session);
-    for (const [index, old] of this.#sessions) {
-      if (this.#sessions.size <= 3) break;
-      if (old !== this.#current) this.#sessions.delete(index);
-    }
+    const message = this.#handshakes.initiate();
+    if (message !== undefined) this.#send(message);
   }
 
   #tick(): void {
-    const { rekeyAfter, rejectAfter, keepalive } = this.#timing;
     const now = performance.now();
-    for (const [index, session] of this.#sessions) {
-      if (session.age > rejectAfter) this.#sessions.delete(index);
-    }
-    const session = this.#current;
-    if (session !== undefined && !this.#sessions.has(session.index)) this.#current = undefined;
-    const old = session?.initiated === true && session.age > rekeyAfter;
+    const { keepalive } = this.#timing;
     const silent = this.#unanswered && now - this.#lastReceived > 3 * keepalive;
-    if (this.#current === undefined || old || silent) this.#initiate();
+    if (this.#handshakes.expire() || silent) this.#initiate();
     if (now - this.#lastSent > keepalive) this.#sendSmall(PACKET, Buffer.alloc(0));
   }
 
-  // Loss.
-
-  /** Tells how many of the peer's messages have come, of how many that were sent. */
   #report(): void {
-    let sent = 0;
-    let came = 0;
-    // The peer may use other keys than this side does.
-    for (const { window, opened, told } of this.#sessions.values()) {
-      sent += window.highest - told.highest;
-      came += opened - told.opened;
-    }
-    if (sent < 20) return;
-    for (const session of this.#sessions.values()) {
-      session.told = { highest: session.window.highest, opened: session.opened };
-    }
-    const report = Buffer.alloc(8);
-    report.writeUInt32LE(sent, 0);
-    report.writeUInt32LE(Math.min(came, sent), 4);
-    this.#sendSmall(REPORT, report);
+    const report = lossReport(this.#handshakes.sessions);
+    if (report !== undefined) this.#sendSmall(REPORT, report);
   }
 
   #onReport(report: Buffer): void {
-    if (report.length !== 8 || this.#options.mode === 'packet') return;
-    const sent = report.readUInt32LE(0);
-    const lost = sent - report.readUInt32LE(4);
-    const now = performance.now();
-    if (this.#mode === 'superpacket') {
-      if (lost * 100 <= sent * MAX_LOSS_PERCENT) return;
-      // One datagram of forty takes the superpacket with it.
-      this.#blocked.until = now + this.#timing.backOff * 2 ** Math.min(this.#blocked.times, 4);
-      this.#blocked.times += 1;
-      this.#setMode('packet');
-    } else if (now > this.#blocked.until && lost * 2000 <= sent) {
-      this.#setMode('superpacket');
-    }
+    if ((this.#options.mode ?? 'auto') === 'auto') this.#setMode(this.#choice.heard(report));
   }
 }
