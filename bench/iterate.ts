@@ -26,5 +26,8 @@ function againstMessages(name: string, take: Take): Operation {
 /** `for await`. */
 export const forAwait = againstMessages('for await', (socket) => socket[Symbol.asyncIterator]());
 
-/** stream(), read by `for await`. */
-export const stream = againstMessages('stream()', (socket) => socket.stream()[Symbol.asyncIterator]());
+/** stream(), read by `for await`. It reads ahead, in each process that has one: up to its high water mark, and a batch before that. */
+export const stream: Operation = {
+  ...againstMessages('stream()', (socket) => socket.stream()[Symbol.asyncIterator]()),
+  spare: 256,
+};

@@ -28,7 +28,7 @@ export async function memory(
   const samples: number[] = [];
   let nanoseconds = 0;
   for (let index = 0; index < SAMPLES; index++) {
-    const { round } = await stage.round(contender, 'flood', packets / SAMPLES, PACKET_SIZE);
+    const { round } = await stage.round(contender, 'flood', { packets: packets / SAMPLES }, PACKET_SIZE);
     nanoseconds += round.nanoseconds;
     samples.push(round.rss ?? 0);
     if (index % 10 === 9) progress(`memory: ${(packets / SAMPLES) * (index + 1)} packets`);

@@ -15,11 +15,12 @@ export interface OffloadCosts {
 }
 
 const RUNS = 5;
+const QUICK_RUNS = 1;
 
-export function offloadCosts(): OffloadCosts {
+export function offloadCosts(quick: boolean): OffloadCosts {
   const program = compiledWithOffload('offload_costs');
   const runs = Array.from(
-    { length: RUNS },
+    { length: quick ? QUICK_RUNS : RUNS },
     () => JSON.parse(execFileSync(program, { encoding: 'utf8' })) as OffloadCosts,
   );
   const keys = Object.keys(runs[0] as OffloadCosts) as (keyof OffloadCosts)[];

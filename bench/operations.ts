@@ -1,7 +1,8 @@
 import { messageAgainstCap, sendAgainstCap } from './against-cap';
+import { messageAgainstStream, sendAgainstStream } from './against-fs';
 import { batchEvent } from './batch-event';
 import { forAwait, stream } from './iterate';
-import { capInstalled } from './lib/cap';
+import { capInstalled, comparing } from './lib/cap';
 import type { Operation } from './lib/operation';
 import { messageEvent } from './message-event';
 import { openConfigure } from './open-configure';
@@ -27,5 +28,6 @@ export const operations: readonly Operation[] = [
   openConfigure,
   packetRecvmmsg,
   packetSendmmsg,
+  ...(comparing ? [messageAgainstStream, sendAgainstStream] : []),
   ...(capInstalled ? [messageAgainstCap, sendAgainstCap] : []),
 ];

@@ -1,6 +1,6 @@
 import type { Operation } from './lib/operation';
 
-const BURST = 64;
+export const BURST = 64;
 
 /** send(), 64 times in a tick; the last callback of a burst starts the next one. */
 export const sendBursts: Operation = {

@@ -1,29 +1,30 @@
 /**
- * TCP through a VPN between two namespaces, both ends on this machine: the example of examples/vpn in both modes, and OpenVPN where it is
- * installed. All of them are up all the time, and measured in turns.
+ * TCP through a VPN between two namespaces, both ends on this machine: the example of examples/vpn in both modes, and OpenVPN and wireguard-go
+ * where they are installed. All of them are up all the time, and measured in turns.
  */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcessByStdio, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { Link, Netns } from 'tunsock';
+import { cutBeforeCable, loseIncoming } from './lib/loss';
 import { markdownTable } from './lib/markdown';
 import { median } from './lib/statistics';
+import {
+  inner,
+  OUTER,
+  openvpn,
+  ROOT,
+  SIDES,
+  type Side,
+  tunsock,
+  type VpnContender,
+  wireguardGo,
+} from './lib/vpn-contenders';
 
-const ROOT = join(__dirname, '..', '..');
-const SIDES = ['near', 'far'] as const;
-type Side = (typeof SIDES)[number];
-
-/** The outer leg: a cable. */
-const OUTER = { near: '10.19.0.1', far: '10.19.0.2' } as const;
-
-interface Contender {
-  name: string;
-  /** The third byte of its inner addresses, and what its ports end in. */
-  number: number;
-  start(side: Side): [command: string, args: string[]];
-}
+type End = ChildProcessByStdio<null, Readable, null>;
 
 interface VpnRound {
   gigabitsPerSecond: number;
@@ -33,115 +34,11 @@ interface VpnRound {
 
 export interface VpnRow {
   name: string;
+  /** Where the sender has changed it: the mode that it ended in. */
+  mode: string | undefined;
   gigabitsPerSecond: number;
   cpuPerGigabyte: number;
   rounds: VpnRound[];
-}
-
-const other = (side: Side): Side => (side === 'near' ? 'far' : 'near');
-const inner = (side: Side, { number }: Contender) => `10.20.${number}.${side === 'near' ? 1 : 2}`;
-
-/** The example, which is compiled as its README says. */
-function tunsock(mode: 'packet' | 'superpacket', number: number, folder: string): Contender {
-  const main = join(ROOT, 'build', 'examples', 'vpn', 'main.js');
-  const keys = Object.fromEntries(
-    SIDES.map((side) => {
-      const text = execFileSync(process.execPath, [main, 'genkey'], { encoding: 'utf8' });
-      const [, privateKey, publicKey] = /private (\S+)\npublic {2}(\S+)/.exec(text) as unknown as string[];
-      return [side, { privateKey, publicKey }];
-    }),
-  ) as Record<Side, { privateKey: string; publicKey: string }>;
-  const contender: Contender = {
-    name: `tunsock, ${mode}`,
-    number,
-    start(side) {
-      const port = 5200 + number;
-      const file = join(folder, `${mode}-${side}.json`);
-      const config = {
-        name: `vpn${number}`,
-        mode,
-        privateKey: keys[side].privateKey,
-        peerKey: keys[other(side)].publicKey,
-        address: `${inner(side, contender)}/24`,
-        listen: { address: OUTER[side], port },
-        endpoint: { address: OUTER[other(side)], port },
-      };
-      writeFileSync(file, JSON.stringify(config));
-      return [process.execPath, [main, 'up', file]];
-    },
-  };
-  return contender;
-}
-
-/** TLS with certificates that each side knows by their fingerprints; what carries packets is as in the example. */
-function openvpn(number: number, folder: string): Contender {
-  const fingerprints = {} as Record<Side, string>;
-  const file = (side: Side, end: string) => join(folder, `openvpn-${side}.${end}`);
-  for (const side of SIDES) {
-    const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:secp384r1', '-nodes', '-sha256'];
-    const files = ['-keyout', file(side, 'key'), '-out', file(side, 'crt')];
-    execFileSync('openssl', ['req', '-x509', ...curve, ...files, '-days', '30', '-subj', `/CN=${side}`], {
-      stdio: 'ignore',
-    });
-    const printed = execFileSync('openssl', [
-      'x509',
-      '-fingerprint',
-      '-sha256',
-      '-in',
-      file(side, 'crt'),
-      '-noout',
-    ]);
-    fingerprints[side] = String(printed).trim().split('=')[1] as string;
-  }
-  const contender: Contender = {
-    name: 'OpenVPN',
-    number,
-    start(side) {
-      const port = String(5200 + number);
-      const args = [
-        ...[
-          '--dev',
-          `vpn${number}`,
-          '--dev-type',
-          'tun',
-          '--proto',
-          'udp',
-          '--local',
-          OUTER[side],
-          '--port',
-          port,
-        ],
-        ...[
-          '--remote',
-          OUTER[other(side)],
-          port,
-          '--ifconfig',
-          inner(side, contender),
-          inner(other(side), contender),
-        ],
-        ...(side === 'near' ? ['--tls-server', '--dh', 'none'] : ['--tls-client']),
-        ...[
-          '--cert',
-          file(side, 'crt'),
-          '--key',
-          file(side, 'key'),
-          '--peer-fingerprint',
-          fingerprints[other(side)],
-        ],
-        ...[
-          '--data-ciphers',
-          'CHACHA20-POLY1305',
-          '--cipher',
-          'CHACHA20-POLY1305',
-          '--disable-dco',
-          '--verb',
-          '1',
-        ],
-      ];
-      return ['openvpn', args];
-    },
-  };
-  return contender;
 }
 
 function hasProgram(name: string, argument: string): boolean {
@@ -149,7 +46,7 @@ function hasProgram(name: string, argument: string): boolean {
 }
 
 /** Seconds of user and system time. */
-function cpuSeconds({ pid }: ChildProcess): number {
+function cpuSeconds({ pid }: End): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') as string[];
   const TICKS_PER_SECOND = 100; // USER_HZ of every Linux that Node runs on
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
@@ -157,9 +54,11 @@ function cpuSeconds({ pid }: ChildProcess): number {
 
 class VpnStage implements AsyncDisposable {
   readonly #netns: Record<Side, Netns>;
-  readonly #ends = new Map<Contender, ChildProcess[]>();
+  readonly #ends = new Map<VpnContender, End[]>();
+  readonly #modes = new Map<VpnContender, string>();
 
-  constructor() {
+  /** A cable that loses so many percent of what goes over it, either way. */
+  constructor(loss: number) {
     this.#netns = { near: Netns.create(), far: Netns.create() };
     const { near, far } = this.#netns;
     for (const side of SIDES) {
@@ -171,18 +70,17 @@ class VpnStage implements AsyncDisposable {
         const link = Link.get('cable');
         link.addAddress(`${OUTER[side]}/24`);
         link.up();
+        if (loss === 0) return;
+        cutBeforeCable(link.name);
+        loseIncoming(link.name, loss);
       });
     }
   }
 
-  async start(contender: Contender): Promise<void> {
-    const ends = SIDES.map((side) =>
-      this.#netns[side].run(() => {
-        const [command, args] = contender.start(side);
-        return spawn(command, args, { stdio: ['ignore', 'ignore', 'inherit'] });
-      }),
-    );
+  async start(contender: VpnContender): Promise<void> {
+    const ends = SIDES.map((side) => this.#spawn(contender, side));
     this.#ends.set(contender, ends);
+    for (const side of SIDES) await contender.configure?.(side, this.#netns[side]);
     const deadline = performance.now() + 30_000;
     while (!this.#answers(contender)) {
       if (performance.now() > deadline) throw new Error(`${contender.name} does not come up`);
@@ -190,13 +88,23 @@ class VpnStage implements AsyncDisposable {
     }
   }
 
-  #answers(contender: Contender): boolean {
-    const args = ['-c', '1', '-W', '1', inner('far', contender)];
+  #spawn(contender: VpnContender, side: Side): End {
+    const [command, args] = contender.start(side);
+    const end = this.#netns[side].run(() => spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] }));
+    end.stdout.setEncoding('utf8').on('data', (text: string) => {
+      const mode = / in mode (\w+)\n$/.exec(text)?.[1];
+      if (side === 'near' && mode !== undefined) this.#modes.set(contender, mode);
+    });
+    return end;
+  }
+
+  #answers(contender: VpnContender): boolean {
+    const args = ['-c', '1', '-W', '1', inner('far', contender.number)];
     return this.#netns.near.run(() => spawnSync('ping', args)).status === 0;
   }
 
-  async round(contender: Contender, seconds: number): Promise<VpnRound> {
-    const address = inner('far', contender);
+  async round(contender: VpnContender, seconds: number): Promise<VpnRound> {
+    const address = inner('far', contender.number);
     const server = this.#netns.far.run(() =>
       spawn('iperf3', ['-s', '-1', '-B', address], { stdio: 'ignore' }),
     );
@@ -219,8 +127,14 @@ class VpnStage implements AsyncDisposable {
     };
   }
 
+  /** The mode that the sender has changed to. */
+  mode(contender: VpnContender): string | undefined {
+    return this.#modes.get(contender);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const end of [...this.#ends.values()].flat()) {
+      if (end.exitCode !== null || end.signalCode !== null) continue;
       const closed = once(end, 'close');
       end.kill('SIGTERM');
       await closed;
@@ -229,19 +143,25 @@ class VpnStage implements AsyncDisposable {
   }
 }
 
-export async function vpn(quick: boolean, progress: (text: string) => void): Promise<VpnRow[]> {
-  for (const program of ['iperf3', 'ping']) {
-    if (!hasProgram(program, '-V')) throw new Error(`this needs ${program}`);
+/** `loss`: percent of the datagrams that are lost on the way. */
+export async function vpn(quick: boolean, loss: number, progress: (text: string) => void): Promise<VpnRow[]> {
+  for (const program of ['iperf3', 'ping', ...(loss > 0 ? ['tc', 'ethtool'] : [])]) {
+    if (!hasProgram(program, program === 'ethtool' ? '--version' : '-V'))
+      throw new Error(`this needs ${program}`);
   }
   execFileSync('npx', ['tsc', '-p', 'examples'], { cwd: ROOT, stdio: 'inherit' });
   const folder = mkdtempSync(join(tmpdir(), 'tunsock-vpn-'));
   try {
-    await using stage = new VpnStage();
+    await using stage = new VpnStage(loss);
     const contenders = [tunsock('packet', 1, folder), tunsock('superpacket', 2, folder)];
+    // Which of them it is, where nothing is lost, is known.
+    if (loss > 0) contenders.push(tunsock('auto', 3, folder));
     if (hasProgram('openvpn', '--version')) contenders.unshift(openvpn(0, folder));
     else progress('OpenVPN is not installed: measured without');
+    if (hasProgram('wireguard-go', '--version')) contenders.push(wireguardGo(4));
+    else progress('wireguard-go is not installed: measured without');
     for (const contender of contenders) await stage.start(contender);
-    const rounds = new Map<Contender, VpnRound[]>(contenders.map((contender) => [contender, []]));
+    const rounds = new Map<VpnContender, VpnRound[]>(contenders.map((contender) => [contender, []]));
     for (let round = 0; round < (quick ? 3 : 10); round++) {
       for (const contender of contenders) {
         const result = await stage.round(contender, quick ? 2 : 5);
@@ -253,6 +173,7 @@ export async function vpn(quick: boolean, progress: (text: string) => void): Pro
       const all = rounds.get(contender) ?? [];
       return {
         name: contender.name,
+        mode: stage.mode(contender),
         gigabitsPerSecond: median(all.map((round) => round.gigabitsPerSecond)),
         cpuPerGigabyte: median(all.map((round) => round.cpuPerGigabyte)),
         rounds: all,
@@ -264,12 +185,17 @@ export async function vpn(quick: boolean, progress: (text: string) => void): Pro
 }
 
 /** The target of the design: five times OpenVPN. */
-export function vpnTable(rows: readonly VpnRow[]): string {
+export function vpnTable(rows: readonly VpnRow[], loss: number): string {
   const first = rows.find(({ name }) => name === 'OpenVPN');
   return markdownTable([
-    ['TCP through', 'Gb/s', 'CPU seconds a gigabyte', 'times OpenVPN'],
+    [
+      loss > 0 ? `TCP through, ${loss} % lost` : 'TCP through',
+      'Gb/s',
+      'CPU seconds a gigabyte',
+      'times OpenVPN',
+    ],
     ...rows.map((row) => [
-      row.name,
+      row.mode === undefined ? row.name : `${row.name}, which went to ${row.mode}`,
       row.gigabitsPerSecond.toFixed(2),
       row.cpuPerGigabyte.toFixed(2),
       first === undefined ? '-' : (row.gigabitsPerSecond / first.gigabitsPerSecond).toFixed(1),

@@ -6,7 +6,7 @@
 #include <netinet/udp.h>
 #include <sys/socket.h>
 
-enum { BATCH_PACKETS = 64, MAX_MESSAGE = 65487, RECEIVE_BUFFER = 64 << 20 };
+enum { BATCH_PACKETS = 64, MAX_MESSAGE = 65487, RECEIVE_BUFFER = 128 << 20 };
 
 static int udp;
 static size_t size;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 /** The npm package `cap`, which captures and sends frames by libpcap. Not a dependency: the bench installs it when asked to. */
 const PACKAGE = 'cap@0.2.1';
-/** Tells the processes of the bench where it is. */
+/** Tells the processes of the bench where it is; empty where it could not be installed. */
 const FOLDER = 'TUNSOCK_BENCH_CAP';
 
 /** As much of it as is compared. */
@@ -28,7 +28,7 @@ export class CapInstallation implements Disposable {
   constructor() {
     const npm = ['install', '--no-audit', '--no-fund', '--prefix', this.#folder, PACKAGE];
     const { status, stderr, error } = spawnSync('npm', npm, { encoding: 'utf8' });
-    this.env = status === 0 ? { [FOLDER]: this.#folder } : {};
+    this.env = { [FOLDER]: status === 0 ? this.#folder : '' };
     if (status === 0) return;
     const reason = error?.message ?? /fatal error.*|npm error (?!.*gyp).*/.exec(stderr)?.[0];
     this.problem = `${PACKAGE}, which needs libpcap-dev: it could not be installed (${reason})`;
@@ -39,8 +39,10 @@ export class CapInstallation implements Disposable {
   }
 }
 
+/** Whether this run compares with what else there is for Node. */
+export const comparing = process.env[FOLDER] !== undefined;
 /** Whether it is installed for this run. */
-export const capInstalled = process.env[FOLDER] !== undefined;
+export const capInstalled = comparing && process.env[FOLDER] !== '';
 
 /** A new Cap, which captures nothing yet. */
 export function newCap(): Cap {

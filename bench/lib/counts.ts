@@ -34,15 +34,16 @@ export async function count(
   await using contender = stage.contender(operation, size);
   await using collected = stage.contender(operation, size, COUNTING_FLAGS);
   await using baseline = stage.baseline(operation, size);
-  const play = (peer: Peer) => stage.round(peer, traffic, COUNTED_PACKETS, size);
+  const counted = { ...operation, packets: COUNTED_PACKETS };
+  const play = (peer: Peer) => stage.round(peer, traffic, counted, size);
   for (let warmUp = 0; warmUp < WARM_UP_ROUNDS; warmUp++) {
     await play(contender);
     await play(collected);
   }
   return {
     allocatedBytes: await allocatedBytes(collected, play),
-    systemCalls: await systemCalls(contender, play),
-    baselineSystemCalls: await systemCalls(baseline, play),
+    systemCalls: await perPacket(systemCalls(contender, () => play(contender))),
+    baselineSystemCalls: await perPacket(systemCalls(baseline, () => play(baseline))),
   };
 }
 
@@ -59,17 +60,22 @@ async function allocatedBytes(
   return rounds.length === 0 ? undefined : median(rounds);
 }
 
-/** System calls for each packet of a round, as strace sees them. */
-async function systemCalls(peer: Peer, play: (peer: Peer) => Promise<unknown>): Promise<number | undefined> {
+async function perPacket(calls: Promise<number | undefined>): Promise<number | undefined> {
+  const count = await calls;
+  return count === undefined ? undefined : count / COUNTED_PACKETS;
+}
+
+/** System calls that a process's main thread makes while it plays, as strace sees them; undefined where that is missing or may not attach. */
+export async function systemCalls(peer: Peer, play: () => Promise<unknown>): Promise<number | undefined> {
   const tracer = spawn('strace', ['-c', '-p', `${peer.pid}`], { stdio: ['ignore', 'ignore', 'pipe'] });
   const report = attachedTo(tracer);
   if (!(await report.attached)) return undefined;
-  await play(peer);
+  await play();
   tracer.kill('SIGINT');
   await once(tracer, 'close');
   // % time, seconds, usecs/call, calls, errors, "total"
   const total = /^\s*100\.00\s+\S+\s+\S+\s+(\d+).*total$/m.exec(report.text());
-  return total === null ? undefined : Number(total[1]) / COUNTED_PACKETS;
+  return total === null ? undefined : Number(total[1]);
 }
 
 /** What strace says, and whether it could attach. */

@@ -1,5 +1,5 @@
 import { writeFileSync } from 'node:fs';
-import { Link, type MessageSocket, PacketSocket, TunSocket } from 'tunsock';
+import { Link, type MessageSocket, PacketSocket, type TunOptions, TunSocket } from 'tunsock';
 
 /** Kinds of devices that an operation can run on. */
 export type DeviceKind = 'tun' | 'veth';
@@ -31,9 +31,12 @@ export function openDevice(kind: DeviceKind): Device {
   return kind === 'tun' ? openTun() : openVeth();
 }
 
+/** A tun device whose host is 10.7.0.1. */
+export const tunDevice: TunOptions = { name: 'bench0', address: '10.7.0.1/24', txQueueLength: QUEUE_PACKETS };
+
 /** A tun device, with UDP from the host's stack as its traffic. */
 function openTun(): Device {
-  const socket = TunSocket.open({ name: 'bench0', address: '10.7.0.1/24', txQueueLength: QUEUE_PACKETS });
+  const socket = TunSocket.open(tunDevice);
   return {
     socket,
     traffic: ['traffic'],
@@ -71,7 +74,7 @@ function openVeth(): Device {
 }
 
 /** A UDP packet of `size` bytes from behind the device to a port of the host that nobody reads. */
-function udpPacket(size: number): Buffer {
+export function udpPacket(size: number): Buffer {
   const packet = Buffer.alloc(size);
   if (size === 0) return packet;
   packet.set([0x45, 0, size >> 8, size & 0xff, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 7, 0, 2, 10, 7, 0, 1]);

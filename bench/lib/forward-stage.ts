@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Netns, type TunOptions, TunSocket } from 'tunsock';
 import { compiled } from './compiled';
+import type { Round } from './operation';
 import { Peer } from './peer';
 
 export type Offload = 'none' | 'split' | 'raw';
@@ -11,6 +12,8 @@ export interface Forwarder {
   name: string;
   by: 'C' | 'tunsock';
   offload: Offload;
+  /** Whether the kernel's vhost threads move its packets; of tunsock only. Default false. */
+  vhost?: boolean;
 }
 
 /** What a stream cost. */
@@ -18,6 +21,13 @@ export interface ForwardRound {
   gigabitsPerSecond: number;
   /** Milliseconds of user and system time of the forwarder's process, for 10^9 bytes. */
   cpuPerGigabyte: number;
+  /** The same of its main thread alone. */
+  threadPerGigabyte: number;
+}
+
+/** What a forwarder has done so far; without `thread`, its process has one thread only. */
+export interface ForwardTotals extends Round {
+  thread?: number;
 }
 
 const PORT = '5001';
@@ -26,10 +36,16 @@ const ADDRESSES = { near: '10.9.1', far: '10.9.2' } as const;
 const QUEUE_PACKETS = 10_000;
 
 /** One of the two devices, each in a namespace that has the other's net behind it. */
-export function tunOptions(side: keyof typeof NETS, netns: string | Netns, offload: Offload): TunOptions {
+export function tunOptions(
+  side: keyof typeof NETS,
+  netns: string | Netns,
+  offload: Offload,
+  vhost = false,
+): TunOptions {
   return {
     netns,
     offload,
+    vhost,
     name: 'forward0',
     address: `${ADDRESSES[side]}.1/24`,
     routes: [`${ADDRESSES[NETS[side]]}.0/24`],
@@ -51,9 +67,9 @@ export class ForwardStage implements AsyncDisposable {
     this.#sender = sender;
   }
 
-  static async open({ by, offload }: Forwarder): Promise<ForwardStage> {
+  static async open({ by, offload, vhost = false }: Forwarder): Promise<ForwardStage> {
     const [near, far] = [host(), host()];
-    const forwarder = by === 'C' ? inC(offload, near, far) : inNode(offload, near, far);
+    const forwarder = by === 'C' ? inC(offload, near, far) : inNode(offload, vhost, near, far);
     await forwarder.ask('ready?');
     const address = `${ADDRESSES.far}.1`;
     const receiver = far.run(() => new Peer([compiled('stream'), 'receive', address, PORT]));
@@ -64,12 +80,15 @@ export class ForwardStage implements AsyncDisposable {
 
   /** Sends so many bytes through the forwarder. */
   async round(bytes: number): Promise<ForwardRound> {
-    const before = await this.#forwarder.ask('totals?');
+    const before: ForwardTotals = await this.#forwarder.ask('totals?');
     const { nanoseconds } = await this.#sender.ask(`${bytes}`);
-    const after = await this.#forwarder.ask('totals?');
+    const after: ForwardTotals = await this.#forwarder.ask('totals?');
+    const perGigabyte = (cpu: number) => cpu / 1e6 / (bytes / 1e9);
+    const thread = ({ thread, cpu }: ForwardTotals) => thread ?? cpu;
     return {
       gigabitsPerSecond: (bytes * 8) / nanoseconds,
-      cpuPerGigabyte: (after.cpu - before.cpu) / 1e6 / (bytes / 1e9),
+      cpuPerGigabyte: perGigabyte(after.cpu - before.cpu),
+      threadPerGigabyte: perGigabyte(thread(after) - thread(before)),
     };
   }
 
@@ -94,7 +113,14 @@ function inC(offload: Offload, near: Netns, far: Netns): Peer {
 }
 
 /** A Node process that opens its own, as a user's would. */
-function inNode(offload: Offload, near: Netns, far: Netns): Peer {
+function inNode(offload: Offload, vhost: boolean, near: Netns, far: Netns): Peer {
   const path = (netns: Netns) => `/proc/${process.pid}/fd/${netns.fd}`;
-  return new Peer([process.execPath, join(__dirname, 'forwarder.js'), offload, path(near), path(far)]);
+  return new Peer([
+    process.execPath,
+    join(__dirname, 'forwarder.js'),
+    offload,
+    `${vhost}`,
+    path(near),
+    path(far),
+  ]);
 }

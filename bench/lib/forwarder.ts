@@ -1,15 +1,15 @@
 /**
- * The process that forwards with tunsock: `node forwarder.js <offload> <near> <far>`, with the paths of two network namespaces. A line asks for
+ * The process that forwards with tunsock: `node forwarder.js <offload> <vhost> <near> <far>`, with the paths of two network namespaces. A line asks for
  * the totals so far.
  */
 import { createInterface } from 'node:readline';
 import { type PacketBatch, TunSocket } from 'tunsock';
-import { type Offload, tunOptions } from './forward-stage';
-import type { Round } from './operation';
+import { type ForwardTotals, type Offload, tunOptions } from './forward-stage';
+import { threadCpu } from './thread-cpu';
 
-async function main([offload, near, far]: string[]): Promise<void> {
-  const a = TunSocket.open(tunOptions('near', near as string, offload as Offload));
-  const b = TunSocket.open(tunOptions('far', far as string, offload as Offload));
+async function main([offload, vhost, near, far]: string[]): Promise<void> {
+  const a = TunSocket.open(tunOptions('near', near as string, offload as Offload, vhost === 'true'));
+  const b = TunSocket.open(tunOptions('far', far as string, offload as Offload, vhost === 'true'));
   let packets = 0;
   const forward = (to: TunSocket) => (batch: PacketBatch) => {
     for (let sent = 0; sent < batch.length; ) sent += to.sendmmsg(batch, 0, sent);
@@ -19,7 +19,8 @@ async function main([offload, near, far]: string[]): Promise<void> {
   b.on('batch', forward(a));
   for await (const _ of createInterface({ input: process.stdin })) {
     const { user, system } = process.cpuUsage();
-    const totals: Round = { packets, nanoseconds: 0, cpu: (user + system) * 1000 };
+    const cpu = (user + system) * 1000;
+    const totals: ForwardTotals = { packets, nanoseconds: 0, cpu, thread: threadCpu() };
     process.stdout.write(`${JSON.stringify(totals)}\n`);
   }
   a.close();

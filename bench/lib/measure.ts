@@ -5,6 +5,7 @@ import { median, quantile } from './statistics';
 
 /** Rounds that nobody looks at: the compiler of JavaScript and the caches get warm. */
 const WARM_UP_ROUNDS = 8;
+const QUICK_ROUNDS = 10;
 
 /** What one side reached: medians over the rounds. */
 export interface Side {
@@ -20,6 +21,8 @@ export interface Row {
   size: number;
   traffic: Traffic;
   baselineName: string;
+  /** The baseline is no program in C, but what else there is for Node. */
+  rival: boolean;
   baseline: Side;
   tunsock: Side;
   /** The baseline's time by tunsock's, each round with its neighbour: the median, and the quartiles. */
@@ -33,14 +36,15 @@ export interface Row {
   rounds: number;
 }
 
-/** Measures an operation against its baseline: a round of the one and a round of the other in turn. */
+/** Measures an operation against its baseline: a round of the one and a round of the other in turn. `quick`: few rounds, and nothing counted. */
 export async function measure(
   stage: Stage,
   operation: Operation,
   traffic: Traffic,
   size: number,
-  rounds: number,
+  quick: boolean,
 ): Promise<Row> {
+  const rounds = quick ? QUICK_ROUNDS : operation.rounds;
   await using baseline = stage.baseline(operation, size);
   await using contender = stage.contender(operation, size);
   const threads = size > 0 && typeof operation.baseline === 'string';
@@ -49,7 +53,7 @@ export async function measure(
   const played: StagedRound[][] = peers.map(() => []);
   for (let index = -Math.min(WARM_UP_ROUNDS, rounds); index < rounds; index++) {
     for (const [at, peer] of peers.entries()) {
-      const round = await stage.round(peer, traffic, operation.packets, size);
+      const round = await stage.round(peer, traffic, operation, size);
       if (index >= 0) played[at]?.push(round);
     }
   }
@@ -62,12 +66,13 @@ export async function measure(
   const speed = { median: median(speeds), low: quantile(speeds, 0.25), high: quantile(speeds, 0.75) };
   const target = traffic === 'flood' ? undefined : operation.target;
   // In a flood it would depend on how often the reader finds nothing.
-  const countable = size > 0 && traffic !== 'flood';
+  const countable = size > 0 && traffic !== 'flood' && !quick;
   return {
     operation: operation.name,
     size,
     traffic,
     baselineName: operation.baselineName,
+    rival: typeof operation.baseline === 'function',
     baseline: side(theirs, cost),
     tunsock: side(ours, cost),
     speed,

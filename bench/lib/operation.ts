@@ -45,6 +45,8 @@ export interface Operation {
   clock: 'cpu' | 'wall';
   /** Packets in a round. */
   packets: number;
+  /** Packets that are queued beyond those of a round, for a side that reads ahead: it takes some of the other's. */
+  spare?: number;
   rounds: number;
   /** The least speed, or the most time, as a multiple of the baseline's (design, section 4). */
   target: { speedAtLeast: number } | { timeAtMost: number } | undefined;

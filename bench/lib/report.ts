@@ -1,14 +1,18 @@
 import { execFileSync } from 'node:child_process';
 import { cpus, release } from 'node:os';
+import type { FloodRow } from '../flood';
 import type { ForwardRow } from '../forward';
 import type { MemoryResult } from '../memory';
 import type { OffloadCosts } from '../offload-costs';
+import type { QueuesRow } from '../queues';
 import type { SmallPackets } from '../small-packets';
+import type { SoakResult } from '../soak';
 import type { UdpRow } from '../udp';
 import type { VpnRow } from '../vpn';
 import { costsLine, forwardTable, smallPacketsLine } from './forward-report';
 import { markdownTable } from './markdown';
 import type { Row, Side } from './measure';
+import type { VmReport } from './vm-report';
 
 /** A whole run. */
 export interface Report {
@@ -16,37 +20,49 @@ export interface Report {
   commit: string;
   machine: string;
   quick: boolean;
+  /** Percent of the datagrams that a VPN's cable loses. */
+  loss: number;
   rows: Row[];
   memory: MemoryResult | undefined;
   forward: ForwardRow[] | undefined;
   smallPackets: SmallPackets[] | undefined;
   offloadCosts: OffloadCosts | undefined;
+  queues: QueuesRow[] | undefined;
   udp: UdpRow[] | undefined;
   vpn: VpnRow[] | undefined;
+  /** Or why there is no guest. */
+  vm: VmReport | string | undefined;
+  flood: FloodRow[] | undefined;
+  soak: SoakResult | undefined;
 }
 
 /** Starts a report of this machine and this commit. */
-export function newReport(quick: boolean): Report {
+export function newReport(quick: boolean, loss: number): Report {
   const processors = cpus();
   return {
     date: new Date().toISOString().slice(0, 10),
     commit: commit(),
     machine: `${processors.length} × ${processors[0]?.model ?? 'unknown'}, Linux ${release()}, Node ${process.version}`,
     quick,
+    loss,
     rows: [],
     memory: undefined,
     forward: undefined,
     smallPackets: undefined,
     offloadCosts: undefined,
+    queues: undefined,
     udp: undefined,
     vpn: undefined,
+    vm: undefined,
+    flood: undefined,
+    soak: undefined,
   };
 }
 
 /** 'recvmmsg 64 B' */
-export function title(row: Row): string {
-  const name = row.size === 0 ? row.operation : `${row.operation} ${row.size} B`;
-  return row.traffic === 'flood' ? `${name}, flood` : name;
+export function title({ operation, size, traffic }: Pick<Row, 'operation' | 'size' | 'traffic'>): string {
+  const name = size === 0 ? operation : `${operation} ${size} B`;
+  return traffic === 'flood' ? `${name}, flood` : name;
 }
 
 /** '0.93', or for what is told as time '1.24 × time'. */
@@ -107,7 +123,11 @@ function target({ target }: Row): string {
 }
 
 function figure(side: Side): string {
-  const ns = side.nanosecondsPerPacket;
+  return time(side.nanosecondsPerPacket);
+}
+
+/** '980 ns', '39.5 µs' */
+export function time(ns: number): string {
   return ns < 10_000
     ? `${ns.toFixed(0)} ns`
     : ns < 1e6

@@ -40,14 +40,19 @@ export class Stage implements AsyncDisposable {
     return this.#node(operation, size, nodeFlags, []);
   }
 
-  /** Lets `peer` do a round of `packets` packets of `size` bytes, with the traffic that this needs. */
-  async round(peer: Peer, traffic: Traffic, packets: number, size: number): Promise<StagedRound> {
+  /** Lets `peer` do a round of an operation with packets of `size` bytes, with the traffic that this needs. */
+  async round(
+    peer: Peer,
+    traffic: Traffic,
+    { packets, spare = 0 }: Pick<Operation, 'packets' | 'spare'>,
+    size: number,
+  ): Promise<StagedRound> {
     this.#discardLeftovers();
     switch (traffic) {
       case 'none':
         return { round: await peer.ask(`${packets}`), traffic: undefined };
       case 'queued':
-        await this.#traffic.ask(`burst ${packets} ${size}`);
+        await this.#traffic.ask(`burst ${packets + spare} ${size}`);
         return { round: await peer.ask(`${packets}`), traffic: undefined };
       case 'flood': {
         const flood = this.#traffic.ask(`flood ${size}`);

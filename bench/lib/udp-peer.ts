@@ -27,7 +27,7 @@ function tunsockSend(port: number, bytes: number): Work {
 }
 
 function tunsockReceive(port: number, offload: 'split' | 'raw', bytes: number): Work {
-  const udp = UdpSocket.open({ address: ADDRESS, port, offload, receiveBuffer: 64 << 20 });
+  const udp = UdpSocket.open({ address: ADDRESS, port, offload, receiveBuffer: 128 << 20 });
   const batch = new PacketBatch({ capacity: BATCH, packetSize: offload === 'raw' ? 65536 : 2048 });
   return (packets) => {
     let done = 0;
