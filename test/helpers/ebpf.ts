@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { expect } from 'vitest';
 import { program } from './optional';
 
@@ -26,7 +27,7 @@ os.execv(sys.argv[1],sys.argv[1:]+fds)`;
  * root outside of a user namespace.
  */
 export function withPrograms(code: string): unknown {
-  const library = require.resolve('../../dist');
+  const library = join(__dirname, '../../dist');
   const script = `const { TunSocket, PacketSocket } = require(process.argv[1]);
     const [none, one] = process.argv.slice(2).map(Number);
     ${code}`;

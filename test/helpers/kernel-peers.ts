@@ -47,7 +47,7 @@ import hashlib, socket, sys
 address, size, options = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
 six = ':' in address
 tcp = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
-tcp.settimeout(10)
+tcp.settimeout(60)
 if options:
     if six: tcp.setsockopt(socket.IPPROTO_IPV6, 57, options) # IPV6_RTHDR
     else: tcp.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, options)
