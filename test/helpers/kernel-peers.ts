@@ -47,7 +47,7 @@ import hashlib, socket, sys
 address, size, options = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
 six = ':' in address
 tcp = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
-tcp.settimeout(60)
+tcp.settimeout(20)
 if options:
     if six: tcp.setsockopt(socket.IPPROTO_IPV6, 57, options) # IPV6_RTHDR
     else: tcp.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, options)
@@ -80,14 +80,17 @@ export async function pour(
   try {
     await once(sink, 'message');
     const arguments_ = ['-c', SOURCE, address, String(bytes), options.toString('hex')];
-    const source = from.run(() => spawn('python3', arguments_, { stdio: ['ignore', 'pipe', 'inherit'] }));
-    let sent = '';
+    const source = from.run(() => spawn('python3', arguments_, { stdio: ['ignore', 'pipe', 'pipe'] }));
+    let [sent, said] = ['', ''];
     source.stdout.on('data', (text) => {
       sent += text;
     });
+    source.stderr.on('data', (text) => {
+      said += text;
+    });
     const arrived = once(sink, 'message');
     const [status] = await once(source, 'close');
-    if (status !== 0) throw new Error(`the sender failed: ${status}`);
+    if (status !== 0) throw new Error(`the sender failed: ${status} ${said}`);
     const [{ hash, bytes: count }] = await arrived;
     return { sent: sent.trim(), received: hash, bytes: count };
   } finally {

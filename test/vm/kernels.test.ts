@@ -98,7 +98,10 @@ for (const kernel of missing === undefined ? kernels : []) {
     });
 
     const differences = KERNEL_DIFFERENCES.filter(
-      ({ since, file }) => !kernelHas(...since, kernel.release) && files.some(({ name }) => name === file),
+      ({ from = [0, 0], since, file }) =>
+        kernelHas(...from, kernel.release) &&
+        !kernelHas(...since, kernel.release) &&
+        files.some(({ name }) => name === file),
     );
     const met = new Set<unknown>();
 
