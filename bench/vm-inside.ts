@@ -118,7 +118,7 @@ const forwarders: readonly Forwarder[] = [
 ];
 const FORWARD_BYTES = { none: 5_000_000, split: 50_000_000, raw: 50_000_000 };
 
-async function forward(rounds: number): Promise<VmForwardRow[]> {
+async function forward(rounds: number, progress: (text: string) => void): Promise<VmForwardRow[]> {
   const stages: ForwardStage[] = [];
   const results = forwarders.map((): ForwardRound[] => []);
   try {
@@ -126,7 +126,8 @@ async function forward(rounds: number): Promise<VmForwardRow[]> {
     // The first one warms up.
     for (let round = 0; round <= rounds; round++) {
       for (const [index, stage] of stages.entries()) {
-        const { offload } = forwarders[index] as Forwarder;
+        const { name, offload } = forwarders[index] as Forwarder;
+        progress(`round ${round}: TCP, ${name}`);
         const result = await stage.round(FORWARD_BYTES[offload]);
         if (round > 0) results[index]?.push(result);
       }
@@ -154,7 +155,7 @@ async function main([quick]: string[]): Promise<void> {
       progress(`${work.name} ${size} B: ${JSON.stringify(rows.at(-1)?.results)}`);
     }
   }
-  const result: VmRows = { rows, forward: await forward(quick === undefined ? 5 : 2) };
+  const result: VmRows = { rows, forward: await forward(quick === undefined ? 5 : 2, progress) };
   process.stdout.write(JSON.stringify(result));
 }
 

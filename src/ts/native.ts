@@ -62,6 +62,8 @@ export interface SocketHandle {
   watch(events: number, limit: number): number;
   /** Does what a wake-up does, for what no poll shows. */
   turn(): void;
+  /** Makes sure that the loop hears of what comes from now on; whether something has come already: then turn() is due. */
+  rearm(): boolean;
   setRef(ref: boolean): void;
   /**
    * Fills fifteen counters: packets, bytes, truncated, would-block, errors, dropped, of what was received and of what was sent; then

@@ -70,6 +70,8 @@ export interface GuestOptions {
   devices?: string[];
   /** Descriptors for QEMU, numbered from 3 on. */
   descriptors?: number[];
+  /** Whether the console is shown while the guest runs. Default false. */
+  shown?: boolean;
 }
 
 export interface GuestResult {
@@ -83,7 +85,7 @@ export interface GuestResult {
 
 /** Boots a guest of two processors, in software emulation, and waits until it has switched itself off. */
 export async function runGuest(options: GuestOptions): Promise<GuestResult> {
-  const { kernel, system, seconds, memory, devices = [], descriptors = [] } = options;
+  const { kernel, system, seconds, memory, devices = [], descriptors = [], shown = false } = options;
   const folder = mkdtempSync(join(tmpdir(), 'tunsock-guest-'));
   try {
     const [archive, output] = [join(folder, 'initramfs'), join(folder, 'output')];
@@ -105,19 +107,24 @@ export async function runGuest(options: GuestOptions): Promise<GuestResult> {
       ],
       { stdio },
     );
-    const { log, hung } = await untilEnd(qemu, seconds);
+    const { log, hung } = await untilEnd(qemu, seconds, shown);
     return { output: statSync(output).size === 0 ? Buffer.alloc(0) : readFileSync(output), log, hung };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-function untilEnd(qemu: ChildProcess, seconds: number): Promise<{ log: string; hung: boolean }> {
+function untilEnd(
+  qemu: ChildProcess,
+  seconds: number,
+  shown: boolean,
+): Promise<{ log: string; hung: boolean }> {
   return new Promise((resolve, reject) => {
     let log = '';
     let hung = false;
     const take = (text: Buffer) => {
       log += text;
+      if (shown) process.stderr.write(text);
     };
     qemu.stdout?.on('data', take);
     qemu.stderr?.on('data', take);

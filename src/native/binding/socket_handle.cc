@@ -23,6 +23,7 @@ Napi::Function SocketHandle::Define(Napi::Env env) {
                          InstanceMethod<&SocketHandle::Listen>("listen"),
                          InstanceMethod<&SocketHandle::Watch>("watch"),
                          InstanceMethod<&SocketHandle::Turn>("turn"),
+                         InstanceMethod<&SocketHandle::Rearm>("rearm"),
                          InstanceMethod<&SocketHandle::SetRef>("setRef"),
                          InstanceMethod<&SocketHandle::Stats>("stats"),
                          InstanceMethod<&SocketHandle::Close>("close"),
@@ -91,6 +92,11 @@ Napi::Value SocketHandle::Watch(const Napi::CallbackInfo& info) {
 Napi::Value SocketHandle::Turn(const Napi::CallbackInfo& info) {
   watch_.Turn();
   return info.Env().Undefined();
+}
+
+/// rearm(): after a call that may have taken the event that the loop waits for. True when turn() is due.
+Napi::Value SocketHandle::Rearm(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), watch_.Rearm());
 }
 
 /// setRef(ref): whether watching the socket keeps the process alive.

@@ -31,6 +31,7 @@ class SocketHandle : public Napi::ObjectWrap<SocketHandle> {
   Napi::Value Listen(const Napi::CallbackInfo& info);
   Napi::Value Watch(const Napi::CallbackInfo& info);
   Napi::Value Turn(const Napi::CallbackInfo& info);
+  Napi::Value Rearm(const Napi::CallbackInfo& info);
   Napi::Value SetRef(const Napi::CallbackInfo& info);
   Napi::Value Stats(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);

@@ -41,7 +41,11 @@ SysResult SocketWatch::Watch(HeldIo* io, int events, uint32_t limit) {
   if (result < 0) events_ = 0;
   Pin(events_ != 0);
   if (result < 0) return result;
-  return events_ != 0 && io->Arm(wanted()) ? 1 : 0;
+  return Rearm() ? 1 : 0;
+}
+
+bool SocketWatch::Rearm() {
+  return io_ != nullptr && events_ != 0 && io_->Arm(wanted());
 }
 
 void SocketWatch::Turn() {
@@ -62,7 +66,7 @@ void SocketWatch::Tell(short ready) {
   if ((ready & wanted() & POLLOUT) != 0) Emit(Event::kWritable, 0);
   if ((ready & wanted() & POLLIN) != 0) ReadInbox();
   // Listeners may have closed the socket or changed what is waited for.
-  if (io_ != nullptr && events_ != 0 && io_->Arm(wanted())) Emit(Event::kAgain, 0);
+  if (Rearm()) Emit(Event::kAgain, 0);
 }
 
 void SocketWatch::ReadInbox() {

@@ -33,6 +33,10 @@ class SocketWatch {
   /// Does what a wake-up does: for what no poll shows. From a turn of the loop of its own.
   void Turn();
 
+  /// Sees to it that the poll shows what is waited for, whoever waited for the io meanwhile. True where
+  /// something has come already that no poll will show: then Turn() is due.
+  [[nodiscard]] bool Rearm();
+
   /// Whether watching keeps the process alive.
   void SetRef(bool ref) { poller_.SetRef(ref); }
 

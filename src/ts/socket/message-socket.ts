@@ -231,6 +231,7 @@ export abstract class MessageSocket<Info extends MessageInfo = MessageInfo> exte
       took: () => {
         if (this.#receiver.attention) this.#receiver.attend();
       },
+      again: () => this.#receiver.attend(),
     };
     this.#calls = new SocketCalls(this.#callsOwner);
     this.#watching = new LoopWatch(handle, {

@@ -42,6 +42,8 @@ export interface SocketCallsOwner {
   watched: boolean;
   /** A call has received packets, while somebody waits. */
   took(): void;
+  /** Something has come for who waits that no poll shows. */
+  again(): void;
   /** Who hears of what the kernel has refused. */
   readonly socket: object;
 }
@@ -56,6 +58,8 @@ export class SocketCalls {
   /** Superpackets are made below, or may be refused there. */
   readonly #merges: boolean;
   readonly #firstSlice: number;
+  /** Whoever waits for packets or for room hears of both by one event. */
+  readonly #oneEvent: boolean;
   readonly #details: Uint32Array;
   readonly #meta: DataView;
 
@@ -67,6 +71,7 @@ export class SocketCalls {
     const { mode } = owner.offload;
     this.#merges = mode === 'split' || (mode === 'raw' && this.#datagrams);
     this.#firstSlice = Math.min(owner.receiveTimeout ?? WAIT_SLICE_MS, WAIT_SLICE_MS);
+    this.#oneEvent = owner.handle.vhost();
     this.#details = new Uint32Array(owner.handle.details, 0, DETAILS_WORDS);
     this.#meta = new DataView(owner.handle.details, this.#details.byteLength);
   }
@@ -77,7 +82,10 @@ export class SocketCalls {
     // One Uint8Array and nothing else: nothing is made. Not of no bytes: its memory may be gone, and some sockets send empty packets.
     if (meta === undefined && owner.queue.count === 0 && isOneView(data) && areFlags(flags)) {
       first = this.#handle.send(data, flags, WAIT_SLICE_MS);
-      if (first >= 0) return first;
+      if (first >= 0) {
+        if (this.#oneEvent) this.#passOn(flags);
+        return first;
+      }
     }
     const views = packetViews('data', data);
     flagBits('flags', flags);
@@ -114,7 +122,7 @@ export class SocketCalls {
     let first: number | undefined;
     if (data instanceof Uint8Array && areFlags(flags)) {
       first = this.#handle.receive(data, flags, this.#firstSlice);
-      if (first > 0) return this.#received(first);
+      if (first > 0) return this.#received(first, flags);
     }
     const views = packetViews('data', data, owner.offload.mode === 'raw' ? MAX_VIEWS - 1 : MAX_VIEWS);
     flagBits('flags', flags);
@@ -122,12 +130,13 @@ export class SocketCalls {
     const bytes = this.#blocking('recvmsg', flags, owner.receiveTimeout, first, (timeout) =>
       owner.handle.receive(single(views), flags, timeout),
     );
-    return this.#received(bytes);
+    return this.#received(bytes, flags);
   }
 
-  #received(bytes: number): MessageInfo {
+  #received(bytes: number, flags: number): MessageInfo {
     const details = this.#details;
     if (this.#owner.watched) this.#owner.took();
+    if (this.#oneEvent) this.#passOn(flags);
     return messageInfo(
       details[1] as number,
       bytes,
@@ -147,7 +156,10 @@ export class SocketCalls {
     let first: number | undefined;
     if (this.#owner.queue.count === 0) {
       first = this.sendBatch(batch, flags, start, WAIT_SLICE_MS);
-      if (first >= 0) return first;
+      if (first >= 0) {
+        if (this.#oneEvent) this.#passOn(flags);
+        return first;
+      }
     }
     return this.#blocking('sendmmsg', flags, undefined, first, (timeout) => {
       if (!this.#owner.flushQueue(timeout)) return EAGAIN;
@@ -171,6 +183,7 @@ export class SocketCalls {
     }
     filled(batch, received, kinds);
     if (this.#owner.watched) this.#owner.took();
+    if (this.#oneEvent) this.#passOn(flags);
     return received;
   }
 
@@ -223,8 +236,14 @@ export class SocketCalls {
       if (left <= 0) break;
       result = attempt(Math.min(WAIT_SLICE_MS, Math.ceil(left)));
     }
+    if (this.#oneEvent) this.#passOn(flags);
     if (result < 0) throw this.#owner.ioError(result, syscall, flags);
     return result;
+  }
+
+  /** A call that has waited may have heard what the loop waits for. */
+  #passOn(flags: number): void {
+    if ((flags & MSG_DONTWAIT) === 0 && this.#handle.rearm()) this.#owner.again();
   }
 }
 

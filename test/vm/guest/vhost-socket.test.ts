@@ -3,6 +3,7 @@ import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { setImmediate, setTimeout } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   constants,
@@ -198,6 +199,53 @@ describe.each(forms)('a $mode device by vhost with offload $offload', ({ mode, o
       expect(String((await answer)[0])).toBe(`${index}`);
     }
     expect(received).toBe(count);
+  });
+
+  // Calls and the loop hear of both rings by one event: the one who waits takes it from the other.
+  describe('while the loop waits for packets, a call that blocks', () => {
+    const COUNT = 50;
+    const texts = Array.from({ length: COUNT }, (_, index) => `packet ${index}`);
+    const got: string[] = [];
+    beforeEach(async () => {
+      got.length = 0;
+      socket.on('message', (packet) => got.push(String(payload(packet))));
+      await setTimeout(50);
+    });
+
+    /** The host sends from a thread of its own; not 0 any more when it has sent all. */
+    const hostSendsAlone = () => {
+      const done = new Int32Array(new SharedArrayBuffer(4));
+      const code = `const { workerData: { texts, done, from, to } } = require('node:worker_threads');
+        const udp = require('node:dgram').createSocket('udp4').bind(0, from);
+        const next = (index) => {
+          if (index < texts.length) udp.send(texts[index], 9, to, () => setImmediate(next, index + 1));
+          else Atomics.store(done, 0, 1), udp.close();
+        };
+        udp.on('listening', () => next(0));`;
+      new Worker(code, { eval: true, workerData: { texts, done, from: HOST, to: PEER } });
+      return done;
+    };
+
+    it('and receives leaves it the others', async () => {
+      hostSendsAlone();
+      const room = Buffer.alloc(2048);
+      const { bytes } = socket.recvmsg(room);
+      expect(String(payload(room.subarray(0, bytes)))).toBe(texts[0]);
+      await expect.poll(() => got.length, { timeout: 20_000 }).toBe(COUNT - 1);
+      expect(got).toEqual(texts.slice(1));
+    });
+
+    it('and sends leaves it all', async () => {
+      const batch = new PacketBatch({ capacity: 200, packetSize: 256 });
+      while (batch.length < batch.capacity) batch.push(fromPeer('flood'));
+      const done = hostSendsAlone();
+      const end = Date.now() + 20_000;
+      while (Atomics.load(done, 0) === 0 && Date.now() < end) {
+        for (let sent = 0; sent < batch.length; ) sent += socket.sendmmsg(batch, 0, sent);
+      }
+      await expect.poll(() => got.length, { timeout: 20_000 }).toBe(COUNT);
+      expect(got).toEqual(texts);
+    });
   });
 
   it('carries TCP both ways', async () => {

@@ -90,6 +90,8 @@ class VhostIo final : public PacketIo {
   [[nodiscard]] uint32_t ProtocolOf(const uint8_t* head, size_t length) const;
   SysResult Put(const iovec* views, int count, const PacketMeta* meta);
   void Publish(VhostQueue queue, Vring* ring);
+  /// Lets the kernel's thread have the buffers that were given back.
+  void PublishBuffers() { Publish(VhostQueue::kReceive, &receive_.ring()); }
 
   VhostFraming framing_;
   std::unique_ptr<PacketIo> socket_;  // may be null

@@ -54,6 +54,10 @@ class Vring {
   [[nodiscard]] uint32_t free() const { return free_; }
   /// Chains that are exposed and have not come back.
   [[nodiscard]] uint32_t exposed() const { return exposed_; }
+  /// Of these, those that the other side does not see yet.
+  [[nodiscard]] uint32_t unpublished() const {
+    return static_cast<uint16_t>(available_index_ - published_index_);
+  }
   /// 0, or -EPROTO once the other side has broken the ring.
   [[nodiscard]] SysResult state() const { return state_; }
 
