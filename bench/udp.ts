@@ -7,6 +7,10 @@ import { Peer } from './lib/peer';
 import { median } from './lib/statistics';
 
 const BYTES = 1400;
+/** Packets in a batch; C takes as many messages in one call. */
+const BATCH = '64';
+/** As many datagrams as C takes in one call, when each of its messages is the 32 that are sent together here. */
+const LARGE_BATCH = '2048';
 /** Enough that what a round costs by itself, such as waking up, is small beside them. */
 const PACKETS = 40960;
 const FIRST_PORT = 6100;
@@ -58,16 +62,17 @@ export async function udp(quick: boolean): Promise<UdpRow[]> {
   };
   const to = [String(sink.address().port), String(BYTES)];
   add('C', 'send', SINK_PORT, [loop, 'send', ...to]);
-  add("tunsock, 'split'", 'send', SINK_PORT, node('tunsock', 'send', ...to));
+  add("tunsock, 'split'", 'send', SINK_PORT, node('tunsock', 'send', ...to, BATCH));
   add('dgram', 'send', SINK_PORT, node('dgram', 'send', ...to));
-  const receivers: [string, string[]][] = [
-    ['C', [loop, 'receive']],
-    ["tunsock, 'split'", node('tunsock', 'receive')],
-    ["tunsock, 'raw'", node('tunsock-raw', 'receive')],
+  const receivers: [string, string[], string][] = [
+    ['C', [loop, 'receive'], ''],
+    ["tunsock, 'split'", node('tunsock', 'receive'), BATCH],
+    [`tunsock, 'split', ${LARGE_BATCH} datagrams a call`, node('tunsock', 'receive'), LARGE_BATCH],
+    ["tunsock, 'raw'", node('tunsock-raw', 'receive'), BATCH],
   ];
-  receivers.forEach(([name, command], index) => {
+  receivers.forEach(([name, command, capacity], index) => {
     const port = FIRST_PORT + 1 + index;
-    add(name, 'receive', port, [...command, String(port), String(BYTES)]);
+    add(name, 'receive', port, [...command, String(port), String(BYTES), capacity]);
   });
   add('dgram', 'receive', FIRST_PORT, node('dgram', 'receive'), [inherited.fd]);
   try {

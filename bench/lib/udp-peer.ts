@@ -1,6 +1,6 @@
 /**
- * What bench/baseline/udp_loop.c does, in Node: `node udp-peer.js tunsock|dgram send <port> <bytes>`, `… receive <port> <bytes>`. dgram's receiver
- * inherits its socket, since it could not have such a large queue.
+ * What bench/baseline/udp_loop.c does, in Node: `node udp-peer.js tunsock|dgram send <port> <bytes> [capacity]`, `tunsock|tunsock-raw|dgram receive <port>
+ * <bytes> [capacity]`; capacity is that of the batch. dgram's receiver inherits its socket, since it could not have such a large queue.
  */
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -13,29 +13,29 @@ const SOCKET_FD = 3;
 
 type Work = (packets: number) => number | Promise<number>;
 
-function tunsockSend(port: number, bytes: number): Work {
+function tunsockSend(port: number, bytes: number, capacity: number): Work {
   const udp = UdpSocket.open({ address: ADDRESS, offload: 'split' });
   udp.connect(ADDRESS, port);
-  const batch = new PacketBatch();
-  while (batch.length < BATCH) batch.push(Buffer.alloc(bytes));
+  const batch = new PacketBatch({ capacity });
+  while (batch.length < capacity) batch.push(Buffer.alloc(bytes));
   return (packets) => {
-    for (let left = packets; left > 0; left -= BATCH) {
-      if (udp.sendmmsg(batch) !== BATCH) throw new Error('not all were sent');
+    for (let left = packets; left > 0; left -= capacity) {
+      if (udp.sendmmsg(batch) !== capacity) throw new Error('not all were sent');
     }
     return packets;
   };
 }
 
-function tunsockReceive(port: number, offload: 'split' | 'raw', bytes: number): Work {
+function tunsockReceive(port: number, offload: 'split' | 'raw', bytes: number, capacity: number): Work {
   const udp = UdpSocket.open({ address: ADDRESS, port, offload, receiveBuffer: 128 << 20 });
-  const batch = new PacketBatch({ capacity: BATCH, packetSize: offload === 'raw' ? 65536 : 2048 });
+  const batch = new PacketBatch({ capacity, packetSize: offload === 'raw' ? 65536 : 2048 });
   return (packets) => {
     let done = 0;
     while (done < packets) {
       const received = udp.recvmmsg(batch, constants.MSG_DONTWAIT);
       if (received === 0) break;
-      for (let index = 0; index < received; index++)
-        done += Math.ceil((batch.lengths[index] as number) / bytes);
+      if (offload === 'split') done += received;
+      else for (let at = 0; at < received; at++) done += Math.ceil((batch.lengths[at] as number) / bytes);
     }
     return done;
   };
@@ -84,12 +84,12 @@ function dgramReceive(): Work {
   };
 }
 
-async function main([side, direction, port, bytes]: string[]): Promise<void> {
-  const at = Number(port);
+async function main([side, direction, ...numbers]: string[]): Promise<void> {
+  const [port, bytes, capacity] = numbers.map(Number) as [number, number, number];
   let work: Work;
-  if (side === 'dgram') work = await (direction === 'send' ? dgramSend(at, Number(bytes)) : dgramReceive());
-  else if (direction === 'send') work = tunsockSend(at, Number(bytes));
-  else work = tunsockReceive(at, side === 'tunsock-raw' ? 'raw' : 'split', Number(bytes));
+  if (side === 'dgram') work = await (direction === 'send' ? dgramSend(port, bytes) : dgramReceive());
+  else if (direction === 'send') work = tunsockSend(port, bytes, capacity);
+  else work = tunsockReceive(port, side === 'tunsock-raw' ? 'raw' : 'split', bytes, capacity);
   process.stdout.write('{"packets":0,"nanoseconds":0,"cpu":0}\n');
   let before = process.cpuUsage();
   for await (const line of createInterface({ input: process.stdin })) {

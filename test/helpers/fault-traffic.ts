@@ -52,16 +52,19 @@ class Flow {
     this.#before = this.#counted();
   }
 
-  #packet(): Buffer {
-    const payload = Buffer.alloc(BLOCK);
+  #packet(length = BLOCK): Buffer {
+    const payload = Buffer.alloc(length);
     payload.writeUInt32BE(MAGIC);
     payload.writeUInt32BE(this.#next++, 4);
     return this.#from.packet(payload);
   }
 
+  /** Of two lengths, so that datagrams are two messages. */
   #batch(count: number): PacketBatch {
     const batch = new PacketBatch({ capacity: count });
-    for (let n = 0; n < count; n++) batch.push(this.#packet(), this.#from.options);
+    for (let n = 0; n < count; n++) {
+      batch.push(this.#packet(n < count / 2 ? BLOCK : 2 * BLOCK), this.#from.options);
+    }
     return batch;
   }
 

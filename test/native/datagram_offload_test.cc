@@ -180,7 +180,8 @@ void TestShortResults() {
   CHECK(at.Went() == Messages({{10, 0}, {320, 100}, {20, 0}}), "each once");
   at.inner->refusals = {-EAGAIN};
   CHECK(at.io->SendBatch(batch.view, 1, 6, 0) == -EAGAIN, "nothing went");
-  at.inner->refusals = {-EINVAL, 0, 0, -EAGAIN};
+  // As one of several messages, and by itself.
+  at.inner->refusals = {-EINVAL, -EINVAL, 0, 0, -EAGAIN};
   CHECK(at.io->SendBatch(batch.view, 1, 6, 0) == 2, "of a run that is refused, two go");
   CHECK(at.io->SendBatch(batch.view, 3, 6, 0) == 3, "and the others");
   CHECK(at.Went() == Messages({{100, 0}, {100, 0}, {100, 0}, {40, 20}}), "no run of that length again");
@@ -226,6 +227,43 @@ void TestCut(uint32_t capacity, uint32_t slot) {
   CHECK(at.io->stats().received.packets == wanted.size(), "each datagram");
 }
 
+/// Several messages in one call, where a batch has room for whatever they are.
+void TestSeveral() {
+  Fixture at;
+  std::vector<Bytes> wanted;
+  const auto come = [&](int messages, size_t length, uint16_t segment) {
+    for (int i = 0; i < messages; ++i) Append(&wanted, at.Comes(length, segment));
+  };
+  std::vector<Bytes> got;
+  TestBatch batch(1024, 2048);
+  SysResult behind = 0;
+  const auto receive = [&] {
+    const SysResult count = at.io->ReceiveBatch(batch.view, 0, &behind);
+    for (uint32_t i = 0; i < count; ++i) got.push_back(batch.At(i));
+    return count;
+  };
+  come(20, 32 * 1400, 1400);
+  CHECK(receive() == 20 * 32, "all: each lies there as 32 slots do");
+  come(12, 10 * 1400, 1400);
+  CHECK(receive() == 8 * 10, "what lies closer than slots do ends the batch");
+  CHECK(receive() == 4 * 10, "and the rest");
+  come(1, 64000, 500);
+  come(1, 3000, 1000);
+  at.inner->incoming.push_back({{}, {}, -ECONNREFUSED});
+  CHECK(receive() == 128 + 3 && behind == -ECONNREFUSED, "up to what is behind them");
+  CHECK(got == wanted && at.io->Held() == 0, "each once, in order");
+  CHECK(at.io->offload_stats()->received == 34 && at.io->stats().received.packets == got.size(), "counted");
+  // Datagrams that are longer than a slot are cut.
+  TestBatch narrow(1024, 600);
+  come(3, 3000, 1000);
+  CHECK(at.io->ReceiveBatch(narrow.view, 0, &behind) == 9, "three times three");
+  for (uint32_t i = 0; i < 9; ++i) {
+    CHECK(narrow.view.lengths[i] == 600 && narrow.view.sizes[i] == 1000, "its slot");
+    CHECK((narrow.view.flags[i] & MSG_TRUNC) != 0, "which is said");
+  }
+  CHECK(at.io->stats().received.truncated == 9, "counted too");
+}
+
 void TestOneByOne() {
   Fixture at;
   std::vector<Bytes> wanted = at.Comes(250, 100, 8);
@@ -267,9 +305,10 @@ void TestDatagramOffload() {
   TestRuns();
   TestOneWay();
   TestShortResults();
-  for (const uint32_t capacity : {1, 2, 3, 7, 64}) {
+  for (const uint32_t capacity : {1, 2, 3, 7, 64, 256, 300, 2048}) {
     for (const uint32_t slot : {0, 2000, 2048, 65507}) TestCut(capacity, slot);
   }
+  TestSeveral();
   TestOneByOne();
   TestErrors();
 }

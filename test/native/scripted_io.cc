@@ -26,10 +26,12 @@ SysResult ScriptedIo::ReceiveBatch(const Batch& batch, int /*flags*/, SysResult*
     const Incoming next = incoming.front();
     incoming.pop_front();
     if (next.error != 0) return next.error;
-    std::memcpy(slot, next.packet.data(), std::min(room, next.packet.size()));
-    batch.meta[index] = {};
-    next.header.Encode(batch.meta[index].virtio_header, kMaxVirtioHeader);
-    batch.meta[index].interface_index = 7;
+    std::copy_n(next.packet.data(), std::min(room, next.packet.size()), slot);
+    batch.meta[index] = next.meta;
+    if (DatagramOf(next.meta).port == 0) {
+      next.header.Encode(batch.meta[index].virtio_header, kMaxVirtioHeader);
+      batch.meta[index].interface_index = 7;
+    }
     batch.flags[index] = 0;
     batch.protocols[index] = 0x0800;
     return static_cast<SysResult>(next.packet.size());

@@ -15,7 +15,7 @@ class ScriptedIo final : public PacketIo {
     Bytes packet;
     VirtioNetHdr header;
     SysResult error = 0;  // instead of a packet
-    PacketMeta meta{};    // of Receive()
+    PacketMeta meta{};    // of Receive(), and of ReceiveBatch() where it is a datagram's, with a port
   };
   struct Outgoing {
     Bytes packet;

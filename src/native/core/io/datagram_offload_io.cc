@@ -11,6 +11,17 @@ namespace {
 
 constexpr size_t kIncomingBytes = 128 + kBatchTail;
 
+/// Room for any message, a multiple of 64: where one of several lies in a batch.
+constexpr uint32_t kMessageRoom = 65536;
+/// The most datagrams that the kernel makes one message of: UDP_MAX_SEGMENTS of include/linux/udp.h since
+/// Linux 6.9, which is what a sender on this host may have sent; UDP_GRO_CNT_MAX is less.
+constexpr uint32_t kMostSegments = 128;
+/// Messages in one call.
+constexpr uint32_t kMostMessages = 64;
+/// Runs in one call, and the datagrams that they have together.
+constexpr uint32_t kMostRuns = 32;
+constexpr uint32_t kMaxViewsTogether = 1024;
+
 /// Whether two datagrams go to one place, in one way.
 bool SameWay(const Batch& batch, uint32_t one, uint32_t other) {
   if (!batch.has_datagrams) return true;
@@ -100,7 +111,13 @@ SysResult DatagramOffloadIo::ReceiveBatch(const Batch& batch, int flags, SysResu
   if (!ReceiveRules::ForBatch(flags)) return -EINVAL;
   uint32_t index = 0;
   while (index < batch.capacity && batch.slab_bytes >= batch.SlotOffset(index) + batch.RoomForOne()) {
-    if (done_) {
+    if (done_ && last_count_ > 1 && RoomForMessages(batch, index) > 1) {
+      bool ended = false;
+      const SysResult placed = ReceiveSeveral(batch, index, &ended, behind);
+      if (placed < 0) return EndOfBatch(index, Count(&stats_.received, placed), behind);
+      index += static_cast<uint32_t>(placed);
+      if (ended) break;
+    } else if (done_) {
       // Behind others, a message that has no room is left for the next batch: it would be copied twice.
       if (index != 0 && last_count_ > batch.capacity - index) break;
       const SysResult placed = ReceiveInPlace(batch, index);
@@ -173,6 +190,70 @@ SysResult DatagramOffloadIo::ReceiveInPlace(const Batch& batch, uint32_t start) 
   return placed;
 }
 
+uint32_t DatagramOffloadIo::RoomForMessages(const Batch& batch, uint32_t start) const {
+  if (batch.packet_size == 0) return 0;
+  const uint32_t slots = batch.capacity - start;
+  const size_t bytes = size_t{slots} * batch.packet_size;
+  return std::min({slots / kMostSegments, static_cast<uint32_t>(bytes / kMessageRoom), kMostMessages});
+}
+
+uint32_t DatagramOffloadIo::Describe(const Batch& batch, uint32_t index, size_t offset, size_t size,
+                                     uint32_t protocol, const PacketMeta& meta, size_t segment) {
+  // No kernel makes a message of more (kMostSegments); memory does not depend on it.
+  const size_t count =
+      std::min<size_t>(segment == 0 ? 1 : (size + segment - 1) / segment, batch.capacity - index);
+  for (size_t i = 0; i < count; ++i) {
+    const size_t at = index + i;
+    const size_t length = std::min(segment, size - i * segment);
+    const size_t kept = std::min(length, batch.SlotLength());
+    batch.offsets[at] = static_cast<uint32_t>(offset + i * segment);
+    batch.lengths[at] = static_cast<uint32_t>(kept);
+    batch.sizes[at] = static_cast<uint32_t>(length);
+    batch.flags[at] = kept < length ? MSG_TRUNC : 0;
+    batch.protocols[at] = protocol;
+    batch.meta[at] = meta;
+    if (kept < length) stats_.received.truncated += 1;
+  }
+  stats_.received.packets += count;
+  stats_.received.bytes += size;
+  return static_cast<uint32_t>(count);
+}
+
+SysResult DatagramOffloadIo::ReceiveSeveral(const Batch& batch, uint32_t start, bool* ended,
+                                            SysResult* behind) {
+  if (columns_.empty()) columns_.resize(kMostMessages * Batch::kBytesForEach / sizeof(uint64_t));
+  const uint32_t wanted = RoomForMessages(batch, start);
+  const size_t first = batch.SlotOffset(start);
+  Batch messages;
+  auto* words =
+      reinterpret_cast<uint32_t*>(columns_.data() + kMostMessages * sizeof(PacketMeta) / sizeof(uint64_t));
+  messages.meta = reinterpret_cast<PacketMeta*>(columns_.data());
+  messages.offsets = words;
+  messages.lengths = words + kMostMessages;
+  messages.sizes = words + 2 * kMostMessages;
+  messages.flags = words + 3 * kMostMessages;
+  messages.protocols = words + 4 * kMostMessages;
+  messages.slab = batch.slab + first;
+  messages.slab_bytes = batch.slab_bytes - first;
+  messages.capacity = wanted;
+  messages.packet_size = kMessageRoom;
+  const SysResult received = inner_->ReceiveBatch(messages, 0, behind);
+  if (received < 0) return received;
+  uint32_t index = start;
+  for (uint32_t i = 0; i < received; ++i) {
+    DatagramMeta meta = DatagramOf(messages.meta[i]);
+    const size_t segment = SegmentOf(meta, messages.lengths[i]);
+    meta.segment_size = 0;
+    PutDatagram(meta, &messages.meta[i]);
+    index += Describe(batch, index, first + messages.offsets[i], messages.lengths[i], messages.protocols[i],
+                      messages.meta[i], segment);
+  }
+  // What comes next must not lie where these do.
+  *ended = static_cast<uint32_t>(received) < wanted ||
+           batch.SlotOffset(index) < first + size_t{wanted} * kMessageRoom;
+  return index - start;
+}
+
 SysResult DatagramOffloadIo::Send(const iovec* views, int count, int flags, const PacketMeta* meta) {
   return Count(&stats_.sent, inner_->Send(views, count, flags, meta));
 }
@@ -210,8 +291,15 @@ SysResult DatagramOffloadIo::SendBatch(const Batch& batch, uint32_t start, uint3
     uint32_t stop = SinglesEnd(batch, next, end);
     const bool singles = stop > next;
     if (!singles) stop = RunEnd(batch, next, end);
-    const SysResult sent =
-        singles ? SendSingles(batch, next, stop, flags) : SendRun(batch, next, stop, flags);
+    SysResult sent = singles ? SendSingles(batch, next, stop, flags) : 0;
+    if (!singles && stop < end) {
+      sent = SendRuns(batch, next, end, flags);
+      if (sent > 0) {
+        next += static_cast<uint32_t>(sent);
+        continue;
+      }
+    }
+    if (!singles && sent == 0) sent = SendRun(batch, next, stop, flags);
     if (sent < 0) return next != start ? static_cast<SysResult>(next - start) : sent;
     next += static_cast<uint32_t>(sent);
     if (next < stop) break;
@@ -226,25 +314,55 @@ SysResult DatagramOffloadIo::SendSingles(const Batch& batch, uint32_t start, uin
   return sent;
 }
 
-SysResult DatagramOffloadIo::SendRun(const Batch& batch, uint32_t start, uint32_t end, int flags) {
-  iovec views[kMaxSegments];
-  const uint32_t count = end - start;
-  for (uint32_t i = 0; i < count; ++i) {
-    views[i] = {batch.slab + batch.offsets[start + i], batch.lengths[start + i]};
+void DatagramOffloadIo::CountSent(const Batch& batch, uint32_t start, uint32_t count) {
+  offload_stats_.sent = inner_->offload_stats()->sent;
+  offload_stats_.refused = inner_->offload_stats()->refused;
+  for (uint32_t i = 0; i < count; ++i) Count(&stats_.sent, batch.lengths[start + i]);
+}
+
+SysResult DatagramOffloadIo::SendRuns(const Batch& batch, uint32_t start, uint32_t end, int flags) {
+  iovec views[kMaxViewsTogether];
+  PacketMeta metas[kMostRuns];
+  Message messages[kMostRuns];
+  uint32_t ends[kMostRuns];
+  uint32_t count = 0;
+  uint32_t used = 0;
+  for (uint32_t next = start; next < end && count < kMostRuns;) {
+    const uint32_t stop = RunEnd(batch, next, end);
+    if (stop == next + 1 || used + (stop - next) > kMaxViewsTogether) break;
+    messages[count] = Gather(batch, next, stop, views + used, &metas[count]);
+    used += stop - next;
+    ends[count++] = next = stop;
+  }
+  const SysResult sent = inner_->SendMessages(messages, count, flags);
+  if (sent < 0) return Count(&stats_.sent, sent);
+  if (sent == 0) return 0;
+  const uint32_t datagrams = ends[sent - 1] - start;
+  CountSent(batch, start, datagrams);
+  return static_cast<SysResult>(datagrams);
+}
+
+Message DatagramOffloadIo::Gather(const Batch& batch, uint32_t start, uint32_t end, iovec* views,
+                                  PacketMeta* meta) {
+  for (uint32_t index = start; index < end; ++index) {
+    views[index - start] = {batch.slab + batch.offsets[index], batch.lengths[index]};
   }
   DatagramMeta together{};
   if (batch.has_datagrams) together = DatagramOf(batch.meta[start]);
-  const auto segment = static_cast<uint32_t>(views[0].iov_len);
-  together.segment_size = static_cast<uint16_t>(segment);
+  together.segment_size = static_cast<uint16_t>(batch.lengths[start]);
+  PutDatagram(together, meta);
+  return {views, static_cast<int>(end - start), meta};
+}
+
+SysResult DatagramOffloadIo::SendRun(const Batch& batch, uint32_t start, uint32_t end, int flags) {
+  iovec views[kMaxSegments];
   PacketMeta meta;
-  PutDatagram(together, &meta);
-  const SysResult bytes = inner_->Send(views, static_cast<int>(count), flags, &meta);
-  offload_stats_.sent = inner_->offload_stats()->sent;
-  offload_stats_.refused = inner_->offload_stats()->refused;
-  if (bytes < 0) return Count(&stats_.sent, bytes);
-  const uint32_t sent = (static_cast<uint32_t>(bytes) + segment - 1) / segment;
-  for (uint32_t i = 0; i < sent; ++i) Count(&stats_.sent, batch.lengths[start + i]);
-  return sent;
+  const Message message = Gather(batch, start, end, views, &meta);
+  const SysResult bytes = inner_->Send(message.views, message.count, flags, message.meta);
+  const uint32_t segment = batch.lengths[start];
+  const uint32_t sent = bytes < 0 ? 0 : (static_cast<uint32_t>(bytes) + segment - 1) / segment;
+  CountSent(batch, start, sent);
+  return bytes < 0 ? Count(&stats_.sent, bytes) : static_cast<SysResult>(sent);
 }
 
 const IoStats& DatagramOffloadIo::stats() {

@@ -40,6 +40,15 @@ class DatagramOffloadIo final : public PacketIo {
   /// Reads a message where the slot of packet `start` is; its datagrams are the next packets, as they lie
   /// there behind one another. Returns how many; what has no room is to be taken out of incoming_.
   SysResult ReceiveInPlace(const Batch& batch, uint32_t start);
+  /// Reads several messages in one call, each into its own part of the batch, which has room for any: their
+  /// datagrams are the next packets. Returns how many these are, or the error when there is no message.
+  /// `ended`: nothing more has come, or has room.
+  SysResult ReceiveSeveral(const Batch& batch, uint32_t start, bool* ended, SysResult* behind);
+  /// How many messages that takes, however many datagrams they are.
+  [[nodiscard]] uint32_t RoomForMessages(const Batch& batch, uint32_t start) const;
+  /// Makes packets out of a message that lies in the batch at `offset`, from `index` on. Returns how many.
+  uint32_t Describe(const Batch& batch, uint32_t index, size_t offset, size_t size, uint32_t protocol,
+                    const PacketMeta& meta, size_t segment);
   /// Bytes of the next datagram.
   [[nodiscard]] size_t NextSize() const;
   void Took();
@@ -49,11 +58,18 @@ class DatagramOffloadIo final : public PacketIo {
   [[nodiscard]] uint32_t SinglesEnd(const Batch& batch, uint32_t start, uint32_t end) const;
   SysResult SendSingles(const Batch& batch, uint32_t start, uint32_t end, int flags);
   SysResult SendRun(const Batch& batch, uint32_t start, uint32_t end, int flags);
+  /// Sends runs from `start` on, up to a single datagram, in one call. Returns how many datagrams went: 0
+  /// where the first run is for SendRun().
+  SysResult SendRuns(const Batch& batch, uint32_t start, uint32_t end, int flags);
+  /// The run from `start` to `end` - 1 as one message, whose views and metadata are put where it says.
+  static Message Gather(const Batch& batch, uint32_t start, uint32_t end, iovec* views, PacketMeta* meta);
+  void CountSent(const Batch& batch, uint32_t start, uint32_t count);
 
   std::unique_ptr<SegmentFallbackIo> inner_;
   OffloadStats offload_stats_;
-  std::vector<uint64_t> memory_;  // of incoming_; words, so that the metadata is aligned
-  Batch incoming_;                // one message
+  std::vector<uint64_t> memory_;   // of incoming_; words, so that the metadata is aligned
+  Batch incoming_;                 // one message
+  std::vector<uint64_t> columns_;  // of messages that lie in a caller's batch; made when first wanted
   bool done_ = true;
   size_t segment_ = 0;
   // Of the last message that had several.

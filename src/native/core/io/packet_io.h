@@ -73,6 +73,13 @@ struct OffloadStats {
   uint32_t refused = 0;   // kinds that the kernel refused, and that are not made any more
 };
 
+/// One packet to send, in the terms of PacketIo::Send().
+struct Message {
+  const iovec* views = nullptr;
+  int count = 0;
+  const PacketMeta* meta = nullptr;
+};
+
 /// A descriptor, and the poll(2) events of it that are waited for. It stays the same for the life of an io.
 struct PollTarget {
   int fd = -1;
@@ -103,6 +110,16 @@ class PacketIo {
   /// Sends packets `start` to `end` - 1 of `batch`. Returns how many were sent, or the error when it is not
   /// one.
   virtual SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) = 0;
+
+  /// Sends several packets, each of them gathered. Returns how many were sent, or the error when it is not
+  /// one.
+  virtual SysResult SendMessages(const Message* messages, uint32_t count, int flags) {
+    for (uint32_t i = 0; i < count; ++i) {
+      const SysResult sent = Send(messages[i].views, messages[i].count, flags, messages[i].meta);
+      if (sent < 0) return i != 0 ? static_cast<SysResult>(i) : sent;
+    }
+    return static_cast<SysResult>(count);
+  }
 
   /// How its receive calls differ from others'.
   [[nodiscard]] virtual ReceiveRules rules() const = 0;

@@ -152,6 +152,26 @@ SysResult SegmentFallbackIo::SendBatch(const Batch& batch, uint32_t start, uint3
   return next - start;
 }
 
+SysResult SegmentFallbackIo::SendMessages(const Message* messages, uint32_t count, int flags) {
+  const auto segment = [&](uint32_t index) -> size_t {
+    const PacketMeta* meta = messages[index].meta;
+    return meta != nullptr ? DatagramOf(*meta).segment_size : 0;
+  };
+  const auto total = [&](uint32_t index) {
+    return TotalLength(messages[index].views, messages[index].count);
+  };
+  uint32_t taken = 0;
+  while (taken < count && Takes(segment(taken))) ++taken;
+  if (taken == 0) return 0;
+  const SysResult sent = inner_->SendMessages(messages, taken, flags);
+  if (sent < 0) return Refused(sent, total(0), segment(0)) ? 0 : Count(&stats_.sent, sent);
+  for (uint32_t i = 0; i < sent; ++i) {
+    Count(&stats_.sent, static_cast<SysResult>(total(i)));
+    if (segment(i) != 0) offload_stats_.sent += 1;
+  }
+  return sent;
+}
+
 const IoStats& SegmentFallbackIo::stats() {
   stats_.received = inner_->stats().received;
   return stats_;

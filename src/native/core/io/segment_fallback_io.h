@@ -34,6 +34,8 @@ class SegmentFallbackIo final : public PacketIo {
   /// A message of which only some datagrams went has not been sent; the batch keeps how many they were
   /// (DatagramMeta::segments_gone), and the next call goes on behind them.
   SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) override;
+  /// Those that are taken as they are: returns 0 where the first one is not, for Send() to see to.
+  SysResult SendMessages(const Message* messages, uint32_t count, int flags) override;
   [[nodiscard]] ReceiveRules rules() const override { return inner_->rules(); }
   [[nodiscard]] PollTarget Target(short wanted) const override { return inner_->Target(wanted); }
   bool Arm(short wanted) override { return inner_->Arm(wanted); }

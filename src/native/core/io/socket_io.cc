@@ -221,4 +221,27 @@ SysResult SocketIo::SendBatch(const Batch& batch, uint32_t start, uint32_t end, 
   return next - start;
 }
 
+SysResult SocketIo::SendMessages(const Message* messages, uint32_t count, int flags) {
+  // A virtio header would have to come before the views.
+  if (virtio_header_ != 0) return PacketIo::SendMessages(messages, count, flags);
+  if ((flags & ~kSendFlags) != 0) return -EINVAL;
+  SendRoom rooms[kChunk];
+  mmsghdr headers[kChunk] = {};
+  SysResult refused = -EINVAL;
+  uint32_t ready = 0;
+  for (; ready < std::min(count, kChunk); ++ready) {
+    const auto& [views, views_count, meta] = messages[ready];
+    msghdr& header = headers[ready].msg_hdr;
+    refused = views_count > kMaxViews ? -EINVAL : PrepareSend(meta, meta, views[0], &rooms[ready], &header);
+    if (refused < 0) break;
+    header.msg_iov = const_cast<iovec*>(views);
+    header.msg_iovlen = static_cast<size_t>(views_count);
+  }
+  if (ready == 0) return Count(&stats_.sent, refused);
+  const SysResult sent = SettleSent([&] { return ::sendmmsg(fd_, headers, ready, kSendFlags); });
+  if (sent < 0) return Count(&stats_.sent, sent);
+  for (uint32_t i = 0; i < sent; ++i) Count(&stats_.sent, static_cast<SysResult>(headers[i].msg_len));
+  return sent;
+}
+
 }  // namespace tunsock

@@ -21,6 +21,7 @@ class SocketIo : public PacketIo {
   SysResult Send(const iovec* views, int count, int flags, const PacketMeta* meta) override;
   SysResult ReceiveBatch(const Batch& batch, int flags, SysResult* behind) override;
   SysResult SendBatch(const Batch& batch, uint32_t start, uint32_t end, int flags) override;
+  SysResult SendMessages(const Message* messages, uint32_t count, int flags) override;
   [[nodiscard]] ReceiveRules rules() const override { return {true, true, false}; }
   [[nodiscard]] PollTarget Target(short wanted) const override { return {fd_, wanted}; }
 
