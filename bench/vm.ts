@@ -21,7 +21,13 @@ async function inGuest(kernel: Kernel, quick: boolean): Promise<VmReport> {
   const system = nodeSystem(kernel, job, TOOLS);
   system.tree(join(ROOT, 'build/bench'), `${PROJECT}/build/bench`, /\/baseline$/);
   for (const name of PROGRAMS) system.program(compiled(name), `${PROJECT}/build/bench/baseline/${name}`);
-  const { output, log, hung } = await runGuest({ kernel, system, seconds: BOUND_SECONDS, memory: 1536, shown: true });
+  const { output, log, hung } = await runGuest({
+    kernel,
+    system,
+    seconds: BOUND_SECONDS,
+    memory: 1536,
+    shown: true,
+  });
   if (output.length === 0) {
     const what = hung ? `was ended after ${BOUND_SECONDS} s` : 'ended without results';
     throw new Error(`the guest with Linux ${kernel.release} ${what}; its log:\n${log}`);

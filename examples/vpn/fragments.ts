@@ -6,6 +6,8 @@ const MAX_INCOMPLETE = 8;
 const MAX_BYTES = 66_000;
 
 interface Incomplete {
+  receiver: number;
+  counter: number;
   /** The bytes of every fragment but the last; 0 while none of them is here. */
   payload: number;
   room: Buffer;
@@ -20,14 +22,15 @@ interface Incomplete {
 export class FragmentReader {
   readonly #incomplete = new Map<string, Incomplete>();
   readonly #spare: Buffer[] = [];
+  /** Fragments mostly come one after the other. */
+  #last: Incomplete | undefined;
 
   /** The sealed bytes, when this was the last one that was missing; valid until the next call. */
   add({ receiver, counter, fragment, fragments }: Header, payload: Buffer): Buffer | undefined {
     if (fragment >= fragments || payload.length === 0 || payload.length * fragments > 2 * MAX_BYTES)
       return undefined;
     if (fragments === 1) return payload;
-    const key = `${receiver} ${counter}`;
-    const entry = this.#incomplete.get(key) ?? this.#begin(key, fragments);
+    const entry = this.#find(receiver, counter, fragments);
     if (entry.here.length !== fragments || entry.here[fragment] === 1) return undefined;
     if (fragment === fragments - 1) {
       entry.tail = Buffer.from(payload);
@@ -40,32 +43,43 @@ export class FragmentReader {
     entry.here[fragment] = 1;
     entry.missing -= 1;
     if (entry.missing > 0) return undefined;
-    this.#incomplete.delete(key);
-    this.#spare.push(entry.room);
+    this.#giveUp(entry);
     const end = (fragments - 1) * entry.payload;
     if (end + entry.tail.length > entry.room.length) return undefined;
     entry.tail.copy(entry.room, end);
     return entry.room.subarray(0, end + entry.tail.length);
   }
 
-  #begin(key: string, fragments: number): Incomplete {
-    if (this.#incomplete.size === MAX_INCOMPLETE) this.#giveUpOldest();
+  #find(receiver: number, counter: number, fragments: number): Incomplete {
+    const last = this.#last;
+    if (last?.counter === counter && last.receiver === receiver) return last;
+    this.#last = this.#incomplete.get(keyOf(receiver, counter)) ?? this.#begin(receiver, counter, fragments);
+    return this.#last;
+  }
+
+  #begin(receiver: number, counter: number, fragments: number): Incomplete {
+    const [oldest] = this.#incomplete.values();
+    if (oldest !== undefined && this.#incomplete.size === MAX_INCOMPLETE) this.#giveUp(oldest);
     const entry: Incomplete = {
+      receiver,
+      counter,
       payload: 0,
       room: this.#spare.pop() ?? Buffer.alloc(2 * MAX_BYTES),
       here: new Uint8Array(fragments),
       missing: fragments,
       tail: Buffer.alloc(0),
     };
-    this.#incomplete.set(key, entry);
+    this.#incomplete.set(keyOf(receiver, counter), entry);
     return entry;
   }
 
-  #giveUpOldest(): void {
-    for (const [key, { room }] of this.#incomplete) {
-      this.#incomplete.delete(key);
-      this.#spare.push(room);
-      return;
-    }
+  #giveUp(entry: Incomplete): void {
+    this.#incomplete.delete(keyOf(entry.receiver, entry.counter));
+    this.#spare.push(entry.room);
+    if (this.#last === entry) this.#last = undefined;
   }
+}
+
+function keyOf(receiver: number, counter: number): string {
+  return `${receiver} ${counter}`;
 }

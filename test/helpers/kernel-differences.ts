@@ -59,10 +59,11 @@ export const KERNEL_DIFFERENCES: KernelDifference[] = [
   {
     from: [6, 12],
     since: [6, 18],
-    because: "the kernel drops its own superpackets on such a route before a device sees them (SKB_BAD_GSO in kfree_skb's trace)",
+    because:
+      "the kernel drops its own superpackets on such a route before a device sees them (SKB_BAD_GSO in kfree_skb's trace)",
     file: 'offload-headers.test.ts',
     tests: /with an IPv6 routing header put in by segment routing$/,
-    failure: /the sender failed: 1[^]*TimeoutError/,
+    failure: /the sender failed: 1[\s\S]*TimeoutError/,
   },
   {
     ...NO_USO,

@@ -7,7 +7,19 @@ import type { Initramfs } from './initramfs';
 import { nodeSystem, PROJECT, pathOf, ROOT } from './node-system';
 
 /** Programs that tests start; without one they say what they skip, as here. */
-const PROGRAMS = ['ip', 'tc', 'bridge', 'ethtool', 'ping', 'iperf3', 'wg', 'unshare', 'setpriv', 'prlimit', 'strace'];
+const PROGRAMS = [
+  'ip',
+  'tc',
+  'bridge',
+  'ethtool',
+  'ping',
+  'iperf3',
+  'wg',
+  'unshare',
+  'setpriv',
+  'prlimit',
+  'strace',
+];
 
 /** Those of them that this machine has not, and so the guest. */
 export function missingPrograms(): string[] {

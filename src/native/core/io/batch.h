@@ -138,6 +138,15 @@ struct Batch {
     const size_t head = (static_cast<size_t>(packets) * kBytesForEach + 63) & ~size_t{63};
     if (memory == nullptr || packets == 0 || bytes < head + kBatchTail) return false;
     if (slot != 0 && (bytes - head - kBatchTail) / slot < packets) return false;
+    MapColumns(memory, packets);
+    slab = memory + head;
+    slab_bytes = bytes - head;
+    packet_size = slot;
+    return true;
+  }
+
+  /// Lays what is said of `packets` packets over packets * kBytesForEach bytes at `memory`.
+  void MapColumns(uint8_t* memory, uint32_t packets) {
     meta = reinterpret_cast<PacketMeta*>(memory);
     auto* words = reinterpret_cast<uint32_t*>(memory + packets * sizeof(PacketMeta));
     offsets = words;
@@ -145,11 +154,7 @@ struct Batch {
     sizes = words + 2 * static_cast<size_t>(packets);
     flags = words + 3 * static_cast<size_t>(packets);
     protocols = words + 4 * static_cast<size_t>(packets);
-    slab = memory + head;
-    slab_bytes = bytes - head;
     capacity = packets;
-    packet_size = slot;
-    return true;
   }
 
   /// Where packet `index` goes, when the ones before it are in.

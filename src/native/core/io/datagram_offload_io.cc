@@ -225,17 +225,9 @@ SysResult DatagramOffloadIo::ReceiveSeveral(const Batch& batch, uint32_t start, 
   const uint32_t wanted = RoomForMessages(batch, start);
   const size_t first = batch.SlotOffset(start);
   Batch messages;
-  auto* words =
-      reinterpret_cast<uint32_t*>(columns_.data() + kMostMessages * sizeof(PacketMeta) / sizeof(uint64_t));
-  messages.meta = reinterpret_cast<PacketMeta*>(columns_.data());
-  messages.offsets = words;
-  messages.lengths = words + kMostMessages;
-  messages.sizes = words + 2 * kMostMessages;
-  messages.flags = words + 3 * kMostMessages;
-  messages.protocols = words + 4 * kMostMessages;
+  messages.MapColumns(reinterpret_cast<uint8_t*>(columns_.data()), wanted);
   messages.slab = batch.slab + first;
   messages.slab_bytes = batch.slab_bytes - first;
-  messages.capacity = wanted;
   messages.packet_size = kMessageRoom;
   const SysResult received = inner_->ReceiveBatch(messages, 0, behind);
   if (received < 0) return received;

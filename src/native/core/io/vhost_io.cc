@@ -135,19 +135,19 @@ SysResult VhostIo::Receive(const iovec* views, int count, int flags, PacketDetai
 SysResult VhostIo::ReceiveBatch(const Batch& batch, int flags, SysResult* behind) {
   if (!ReceiveRules::ForBatch(flags)) return -EINVAL;
   return FillBatch(batch, behind, [&](uint8_t* slot, size_t room, uint32_t index) -> SysResult {
-        const SysResult found = Look();
-        if (found < 0) return Count(&stats_.received, found);
-        const size_t kept = std::min(room, batch.SlotLength());
-        const size_t copied = CopyFromViews(packet_.parts, packet_.count, slot, kept);
-        const size_t size = packet_.size;
-        ReadMeta(&batch.meta[index]);
-        batch.flags[index] = copied < size ? MSG_TRUNC : 0;
-        batch.protocols[index] = ProtocolOf(slot, copied);
-        Count(&stats_.received, static_cast<SysResult>(size));
-        if (copied < size) stats_.received.truncated += 1;
-        Took();
-        return static_cast<SysResult>(size);
-      });
+    const SysResult found = Look();
+    if (found < 0) return Count(&stats_.received, found);
+    const size_t kept = std::min(room, batch.SlotLength());
+    const size_t copied = CopyFromViews(packet_.parts, packet_.count, slot, kept);
+    const size_t size = packet_.size;
+    ReadMeta(&batch.meta[index]);
+    batch.flags[index] = copied < size ? MSG_TRUNC : 0;
+    batch.protocols[index] = ProtocolOf(slot, copied);
+    Count(&stats_.received, static_cast<SysResult>(size));
+    if (copied < size) stats_.received.truncated += 1;
+    Took();
+    return static_cast<SysResult>(size);
+  });
 }
 
 SysResult VhostIo::Put(const iovec* views, int count, const PacketMeta* meta) {

@@ -110,10 +110,7 @@ SysResult ReceiveRing::Next(RingPacket* packet) {
 }
 
 void ReceiveRing::Recycle() {
-  for (const uint16_t head : taken_) {
-    ring_.Release(head);
-    ring_.Expose(ring_.Take(1, ring_.buffer_bytes()));
-  }
+  for (const uint16_t head : taken_) ring_.Expose(head);
   taken_.clear();
 }
 

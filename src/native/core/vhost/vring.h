@@ -19,7 +19,8 @@ struct UsedChain {
 ///
 /// Buffer N belongs to descriptor N for good: `size` buffers of `buffer_bytes` lie one behind another. A
 /// message is a chain of one or more of them. Chains go round: Take() it, fill it, Expose() it, and after
-/// Publish() it is the other side's until Next() brings it back, which ends in Release().
+/// Publish() it is the other side's until Next() brings it back, which ends in Release(), or as it is in
+/// Expose() again.
 ///
 /// The other side is distrusted. What it writes is the used ring only, of which each word is read once and
 /// checked before it means anything; which descriptors are free, chained or with the other side is remembered
