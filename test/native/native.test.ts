@@ -155,7 +155,7 @@ describe('core/offload, core/io, core/vhost and the messages of core/host under 
 
 describe('core/offload, core/vhost and core/host under libFuzzer', async () => {
   const clang = await findClang();
-  const seconds = Number(process.env.TUNSOCK_FUZZ_SECONDS ?? 30);
+  const seconds = Number(process.env.TUNSOCK_FUZZ_SECONDS ?? 15);
   const missing =
     process.env.CI !== 'true' ? 'CI is not true' : clang === undefined ? 'there is no clang++' : undefined;
 

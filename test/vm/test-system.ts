@@ -50,6 +50,16 @@ export function guestTestFiles(newest: boolean): string[] {
  */
 const LOAD_SHARED = 'for module in veth dummy bridge; do modprobe $module; done';
 
+/**
+ * A socket that has the time of each packet, for as long as the guest lives: otherwise the kernel rewrites its code whenever a test asks for times
+ * and stops asking (netstamp_needed_key), and a processor that has the code as it was in between, emulated, ends the kernel ('Oops: int3').
+ */
+const KEEP_TIMES = `python3 -c '
+import socket, time
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.setsockopt(socket.SOL_SOCKET, 35, 1) # SO_TIMESTAMPNS
+time.sleep(10**6)' &`;
+
 /** Machine code that V8 makes is translated once more by the emulator, for longer than it then runs: what Node itself has is enough. */
 const V8_FLAGS = `const { setFlagsFromString } = require('node:v8');
 for (const flag of ['no-opt', 'no-sparkplug', 'no-regexp-tier-up', 'regexp-interpret-all']) setFlagsFromString('--' + flag);
@@ -64,6 +74,7 @@ export function testSystem(kernel: Kernel, tests: Bundle, programs: Record<strin
     kernel,
     `export TUNSOCK_GUEST=true CI=true NO_COLOR=1 NODE_OPTIONS='--require /v8-flags.cjs'
 ${LOAD_SHARED}
+${KEEP_TIMES}
 mkdir ${REPORTS}
 ls ${BUNDLES} | xargs -P 2 -n 1 sh -c 'node ${BUNDLES}/$0; echo "$(cut -d" " -f1 /proc/uptime) $0 ended with status $?"'
 cd ${REPORTS} && for report in *; do cat $report; echo; done | gzip > /dev/ttyS1
