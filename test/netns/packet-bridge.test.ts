@@ -75,9 +75,10 @@ describe.runIf(HAS_IPERF)("a bridge of two default packet sockets by 'message' a
   it.each([[[]], [['-R']], [['-P', '3']]])(
     'passes TCP on, whose frames have no checksums yet: %j',
     async (args) => {
-      const { sum_received } = await iperf('-n', '4M', ...args);
-      // What was under way when the last byte was sent is not counted.
-      expect(sum_received.bytes).toBeGreaterThan(2 << 20);
+      // In a guest there is no telling how long that takes. What is under way at the end is not counted.
+      const [amount, least] = EMULATED ? [['-n', '4M'], 1 << 20] : [['-t', '1'], 4 << 20];
+      const { sum_received } = await iperf(...amount, ...args);
+      expect(sum_received.bytes).toBeGreaterThan(least);
     },
   );
 

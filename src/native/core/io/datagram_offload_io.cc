@@ -174,19 +174,9 @@ SysResult DatagramOffloadIo::ReceiveInPlace(const Batch& batch, uint32_t start) 
   }
   incoming_.protocols[0] = details.protocol;
   Begin(meta, size - bytes, segment);
-  const size_t offset = batch.SlotOffset(start);
-  for (uint32_t i = 0; i < placed; ++i) {
-    const uint32_t index = start + i;
-    const auto length = static_cast<uint32_t>(std::min(segment, bytes - i * segment));
-    batch.offsets[index] = static_cast<uint32_t>(offset + i * segment);
-    batch.lengths[index] = length;
-    batch.sizes[index] = length;
-    batch.flags[index] = 0;
-    batch.protocols[index] = details.protocol;
-    batch.meta[index] = incoming_.meta[0];
+  if (placed != 0) {
+    Describe(batch, start, batch.SlotOffset(start), bytes, details.protocol, incoming_.meta[0], segment);
   }
-  stats_.received.packets += placed;
-  stats_.received.bytes += bytes;
   return placed;
 }
 
