@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { untilEnoughDescriptors } from '../helpers/fewer-descriptors';
 import { ENDED, run } from '../helpers/program';
 
 /** Sets a limit of the program's own, by prlimit(1) of util-linux. */
@@ -17,20 +18,8 @@ describe('a process that may have no more descriptors', () => {
     const call = () => { ${call} };
     call().forEach((made) => made.close());
     limit('nofile', 64);
-    const before = belongings();
-    const failures = new Set();
-    let left = 0;
-    for (let spare = 0; spare < 30; spare++) {
-      const taken = [];
-      try { for (;;) taken.push(openSync('/dev/null')); } catch {}
-      for (let n = 0; n < spare; n++) closeSync(taken.pop());
-      let made;
-      try { made = call(); } catch (error) { failures.add(error.code + ' ' + (typeof error.syscall === 'string')); }
-      for (const fd of taken) closeSync(fd);
-      if (made !== undefined) { made.forEach((one) => one.close()); break; }
-      if (belongings() !== before) left++;
-    }
-    console.log(JSON.stringify({ failures: [...failures], left, same: belongings() === before }));`;
+    ${untilEnoughDescriptors('call()', "error.code + ' ' + (typeof error.syscall === 'string')")}
+    console.log(JSON.stringify({ failures: [...failures], left, same }));`;
 
   it.each([
     [

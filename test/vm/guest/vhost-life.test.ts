@@ -6,6 +6,7 @@ import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Link, Netns, PacketBatch, TunSocket } from '../../../dist';
 import { HOST, PEER } from '../../helpers/device';
+import { untilEnoughDescriptors } from '../../helpers/fewer-descriptors';
 import { enterQuietNamespace } from '../../helpers/namespace';
 import { program } from '../../helpers/optional';
 import { ethernetFrame, udpPacket } from '../../helpers/packets';
@@ -228,20 +229,8 @@ describe('a process that may have no more', () => {
       const belongings = () => JSON.stringify([descriptors(), Link.list().filter(({ type }) => type === 'tun').length]);
       open().close();
       limit('nofile', 64);
-      const before = belongings();
-      const failures = new Set();
-      let left = 0;
-      for (let spare = 0; spare < 30; spare++) {
-        const taken = [];
-        try { for (;;) taken.push(openSync('/dev/null')); } catch {}
-        for (let n = 0; n < spare; n++) closeSync(taken.pop());
-        let made;
-        try { made = open(); } catch (error) { failures.add(error.syscall + ' ' + error.code); }
-        for (const fd of taken) closeSync(fd);
-        if (made !== undefined) { made.close(); break; }
-        if (belongings() !== before) left++;
-      }
-      console.log(JSON.stringify([[...failures], left, belongings() === before]));`);
+      ${untilEnoughDescriptors('[open()]', "error.syscall + ' ' + error.code")}
+      console.log(JSON.stringify([[...failures], left, same]));`);
     expect(ended).toEqual(ENDED);
     const [failures, ...rest] = JSON.parse(output);
     expect(failures).toEqual(expect.arrayContaining(['open EMFILE', 'eventfd EMFILE']));

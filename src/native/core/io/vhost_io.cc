@@ -184,8 +184,10 @@ SysResult VhostIo::SendBatch(const Batch& batch, uint32_t start, uint32_t end, i
 bool VhostIo::Arm(short wanted) {
   bool ready = false;
   // What is broken is told by the call that comes next.
-  if ((wanted & POLLIN) != 0) PublishBuffers();
-  if ((wanted & POLLIN) != 0) ready = looking_at_ || receive_.ring().EnableCalls() != 0;
+  if ((wanted & POLLIN) != 0) {
+    PublishBuffers();
+    ready = looking_at_ || receive_.ring().EnableCalls() != 0;
+  }
   if ((wanted & POLLOUT) != 0) {
     Vring& ring = send_.ring();
     const bool room = send_.Reap() < 0 || ring.free() >= needed_;
