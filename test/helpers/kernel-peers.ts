@@ -1,7 +1,8 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
+import { writeFileSync } from 'node:fs';
 import type { Netns } from '../../dist';
+import { Peer } from './peer';
 
 /** What the kernel is told by programs, for tests of what tunsock has no call for. */
 
@@ -23,22 +24,31 @@ error = struct.unpack('i', netlink.recv(4096)[16:20])[0]
 sys.exit(f'RTM_NEWLINK: {error}' if error else 0)
 `;
 
-/** Lets the kernel make superpackets of up to `bytes` bytes for an interface (BIG TCP; IPv4 since Linux 6.3). */
+/**
+ * Lets the kernel make superpackets of up to `bytes` bytes for an interface (BIG TCP; IPv4 since Linux 6.3). How long they are is also for TCP
+ * to choose, by the pace that it finds: so that a slow machine makes them too, round trips of up to a second count as short, and windows are
+ * wide from the start (tcp_tso_rtt_log, tcp_rmem and tcp_wmem in the kernel's ip-sysctl).
+ */
 export function allowBigTcp(netns: Netns, name: string, bytes: number): string | undefined {
+  netns.run(() => {
+    writeFileSync('/proc/sys/net/ipv4/tcp_tso_rtt_log', '20');
+    for (const buffer of ['rmem', 'wmem']) {
+      writeFileSync(`/proc/sys/net/ipv4/tcp_${buffer}`, `4096 ${16 << 20} ${16 << 20}`);
+    }
+  });
   return failure(netns, 'python3', '-c', SET_MAX_SIZES, name, String(bytes));
 }
 
 const SINK = `
-  const { parentPort, workerData: { address } } = require('node:worker_threads');
   const { createHash } = require('node:crypto');
   const server = require('node:net').createServer((socket) => {
     const hash = createHash('sha1');
     let arrived = 0;
     socket.on('data', (chunk) => { hash.update(chunk); arrived += chunk.length; });
-    socket.on('end', () => { parentPort.postMessage({ hash: hash.digest('hex'), bytes: arrived }); socket.end(); });
+    socket.on('end', () => { tell({ hash: hash.digest('hex'), bytes: arrived }); socket.end(); });
     socket.on('error', () => {});
   });
-  server.listen(7, address, () => parentPort.postMessage('ready'));
+  server.listen(7, data, () => tell('ready'));
 `;
 
 /** One TCP connection's data, one way, by a program whose sockets have options that Node's have not. */
@@ -47,7 +57,7 @@ import hashlib, socket, sys
 address, size, options = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
 six = ':' in address
 tcp = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
-tcp.settimeout(20)
+tcp.settimeout(size / 30_000) # for all of it; an emulated machine takes a third of that
 if options:
     if six: tcp.setsockopt(socket.IPPROTO_IPV6, 57, options) # IPV6_RTHDR
     else: tcp.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, options)
@@ -76,24 +86,19 @@ export async function pour(
   bytes: number,
   options: Buffer = Buffer.alloc(0),
 ): Promise<Poured> {
-  const sink = to.run(() => new Worker(SINK, { eval: true, workerData: { address } }));
-  try {
-    await once(sink, 'message');
-    const arguments_ = ['-c', SOURCE, address, String(bytes), options.toString('hex')];
-    const source = from.run(() => spawn('python3', arguments_, { stdio: ['ignore', 'pipe', 'pipe'] }));
-    let [sent, said] = ['', ''];
-    source.stdout.on('data', (text) => {
-      sent += text;
-    });
-    source.stderr.on('data', (text) => {
-      said += text;
-    });
-    const arrived = once(sink, 'message');
-    const [status] = await once(source, 'close');
-    if (status !== 0) throw new Error(`the sender failed: ${status} ${said}`);
-    const [{ hash, bytes: count }] = await arrived;
-    return { sent: sent.trim(), received: hash, bytes: count };
-  } finally {
-    await sink.terminate();
-  }
+  using sink = new Peer(to, SINK, address);
+  await sink.next();
+  const arguments_ = ['-c', SOURCE, address, String(bytes), options.toString('hex')];
+  const source = from.run(() => spawn('python3', arguments_, { stdio: ['ignore', 'pipe', 'pipe'] }));
+  let [sent, said] = ['', ''];
+  source.stdout.on('data', (text) => {
+    sent += text;
+  });
+  source.stderr.on('data', (text) => {
+    said += text;
+  });
+  const [status] = await once(source, 'close');
+  if (status !== 0) throw new Error(`the sender failed: ${status} ${said}`);
+  const { hash, bytes: count } = await sink.next<{ hash: string; bytes: number }>();
+  return { sent: sent.trim(), received: hash, bytes: count };
 }

@@ -1,9 +1,9 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
 import type { Netns } from '../../dist';
+import { Peer } from './peer';
 
-/** Programs with ordinary sockets at the two ends of a cable, each in a thread or process of its own. */
+/** Programs with ordinary sockets at the two ends of a cable, each in a process of its own. */
 
 /** Whether python3 is there for {@link sendDatagrams}: Node's dgram cannot set UDP_SEGMENT. */
 export const HAS_PYTHON = spawnSync('python3', ['-V']).error === undefined;
@@ -18,7 +18,7 @@ export interface Ends {
 
 /** Both directions at once, `bytes` each way; the sender's blocks all differ, and so does what each end sends. */
 const TCP_PEER = `
-  const { parentPort, workerData: { listen, address, bytes } } = require('node:worker_threads');
+  const { listen, address, bytes } = data;
   const { createHash, randomBytes } = require('node:crypto');
   const { once } = require('node:events');
   const net = require('node:net');
@@ -37,12 +37,12 @@ const TCP_PEER = `
     }
     socket.end();
     await ended;
-    parentPort.postMessage({ sent: sent.digest('hex'), received: received.digest('hex'), bytes: arrived });
+    tell({ sent: sent.digest('hex'), received: received.digest('hex'), bytes: arrived });
   }
 
   if (listen) {
     const server = net.createServer({ allowHalfOpen: true }, (socket) => { server.close(); exchange(socket); });
-    server.listen(7, address, () => parentPort.postMessage('ready'));
+    server.listen(7, address, () => tell('ready'));
   } else {
     const socket = net.connect({ port: 7, host: address, allowHalfOpen: true }, () => exchange(socket));
   }
@@ -55,14 +55,11 @@ export async function tcpExchange(
   address: string,
   bytes: number,
 ): Promise<{ client: Ends; server: Ends }> {
-  const start = (netns: Netns, listen: boolean) =>
-    netns.run(() => new Worker(TCP_PEER, { eval: true, workerData: { listen, address, bytes } }));
-  const serving = start(server, true);
-  await once(serving, 'message');
-  const connecting = start(client, false);
-  const [[atServer], [atClient]] = await Promise.all([once(serving, 'message'), once(connecting, 'message')]);
-  await Promise.all([serving.terminate(), connecting.terminate()]);
-  return { client: atClient as Ends, server: atServer as Ends };
+  using serving = new Peer(server, TCP_PEER, { listen: true, address, bytes });
+  await serving.next();
+  using connecting = new Peer(client, TCP_PEER, { listen: false, address, bytes });
+  const [atServer, atClient] = await Promise.all([serving.next<Ends>(), connecting.next<Ends>()]);
+  return { client: atClient, server: atServer };
 }
 
 /**
@@ -92,18 +89,18 @@ print(digest.hexdigest())
 `;
 
 const UDP_RECEIVER = `
-  const { parentPort, workerData: { address, count } } = require('node:worker_threads');
+  const { address, count } = data;
   const { createHash } = require('node:crypto');
   const hash = createHash('sha1');
   const sizes = [];
   const udp = require('node:dgram').createSocket(address.includes(':') ? 'udp6' : 'udp4');
-  udp.on('message', (data, from) => {
-    hash.update(data);
-    sizes.push(data.length);
+  udp.on('message', (datagram, from) => {
+    hash.update(datagram);
+    sizes.push(datagram.length);
     if (sizes.length % count === 0) udp.send('.', from.port, from.address);
   });
-  udp.bind(7, address, () => parentPort.postMessage('ready'));
-  parentPort.on('message', () => parentPort.postMessage({ received: hash.digest('hex'), sizes }));
+  udp.bind(7, address, () => tell('ready'));
+  process.on('message', () => tell({ received: hash.digest('hex'), sizes }));
 `;
 
 export interface Bursts {
@@ -120,9 +117,8 @@ export async function udpExchange(
   address: string,
   { bursts, count, size, gso }: Bursts,
 ): Promise<{ sent: string; received: string; sizes: number[] }> {
-  const workerData = { address, count };
-  const receiving = receiver.run(() => new Worker(UDP_RECEIVER, { eval: true, workerData }));
-  await once(receiving, 'message');
+  using receiving = new Peer(receiver, UDP_RECEIVER, { address, count });
+  await receiving.next();
   const numbers = [7, bursts, count, size, gso ? 1 : 0].map(String);
   const child = sender.run(() =>
     spawn('python3', ['-c', UDP_SENDER, address, ...numbers], { stdio: ['ignore', 'pipe', 'inherit'] }),
@@ -132,40 +128,37 @@ export async function udpExchange(
     sent += text;
   });
   await once(child, 'close');
-  receiving.postMessage('report');
-  const [{ received, sizes }] = await once(receiving, 'message');
-  await receiving.terminate();
+  receiving.tell('report');
+  const { received, sizes } = await receiving.next<{ received: string; sizes: number[] }>();
   return { sent: sent.trim(), received, sizes };
 }
 
 /** An ordinary UDP socket in another namespace. */
-export interface Listener extends AsyncDisposable {
+export interface Listener extends Disposable {
   port: number;
   /** The next `count` datagrams. */
   datagrams(count: number): Promise<string[]>;
 }
 
 const UDP_LISTENER = `
-  const { parentPort, workerData: address } = require('node:worker_threads');
   const udp = require('node:dgram').createSocket('udp4');
-  udp.on('message', (data) => parentPort.postMessage(String(data)));
-  udp.bind(0, address, () => parentPort.postMessage(udp.address().port));
+  udp.on('message', (datagram) => tell(String(datagram)));
+  udp.bind(0, data, () => tell(udp.address().port));
 `;
 
 /** Listens at `address` of `netns`. */
 export async function udpListener(netns: Netns, address: string): Promise<Listener> {
-  const worker = netns.run(() => new Worker(UDP_LISTENER, { eval: true, workerData: address }));
-  const [port] = await once(worker, 'message');
-  const arrived: string[] = [];
-  worker.on('message', (data) => arrived.push(data));
+  const peer = new Peer(netns, UDP_LISTENER, address);
+  const port = await peer.next<number>();
   return {
     port,
     async datagrams(count) {
-      while (arrived.length < count) await once(worker, 'message');
-      return arrived.splice(0, count);
+      const arrived: string[] = [];
+      while (arrived.length < count) arrived.push(await peer.next());
+      return arrived;
     },
-    async [Symbol.asyncDispose]() {
-      await worker.terminate();
+    [Symbol.dispose]() {
+      peer[Symbol.dispose]();
     },
   };
 }

@@ -227,7 +227,7 @@ describe.each<Kind>(['macvtap', 'ipvtap'])('%s', (kind) => {
       'a send buffer: EAGAIN while the cable is slow, and on it goes',
       () => {
         const tc = (...words: string[]) => expect(spawnSync('tc', ['qdisc', ...words]).status).toBe(0);
-        tc('add', 'dev', 'v0', 'root', 'tbf', 'rate', '1kbit', 'burst', '1600', 'limit', '1000000');
+        tc('add', 'dev', 'v0', 'root', 'tbf', 'rate', '10kbit', 'burst', '1600', 'limit', '1000000');
         const tap = open();
         tap.setSendBufferSize(16_384);
         const frame = frameFrom('x'.repeat(1400));

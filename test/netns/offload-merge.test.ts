@@ -77,7 +77,7 @@ describe('merged on their way to the host', () => {
   });
 
   it('UDP datagrams without a checksum, which have one afterwards', async () => {
-    await using listener = await udpListener(netns, HOST);
+    using listener = await udpListener(netns, HOST);
     send(indices.map((index) => withoutChecksum(datagram(index, listener.port))));
     expect(tun.stats().offload).toEqual({ received: 0, sent: 1, refused: [] });
     expect(next()).toMatchObject({ gsoType: VIRTIO_NET_HDR_GSO_UDP_L4, gsoSize: SIZE });

@@ -104,7 +104,7 @@ describe('sending to an ordinary socket at the other end', () => {
   it.each(['raw', 'split'] as const)(
     "'%s' sends superpackets that are longer than the mtu",
     async (offload) => {
-      await using listener = await udpListener(stage.pair.far, FAR);
+      using listener = await udpListener(stage.pair.far, FAR);
       const socket = near({ offload });
       const packet = frameTo(listener.port, pieces.join(''), { unfinished: true });
       expect(socket.sendmsg(packet, 0, { offload: cut })).toBe(packet.length);
@@ -123,7 +123,7 @@ describe('sending to an ordinary socket at the other end', () => {
   );
 
   it("'split' makes superpackets of a batch and of what send() queued", async () => {
-    await using listener = await udpListener(stage.pair.far, FAR);
+    using listener = await udpListener(stage.pair.far, FAR);
     const socket = near({ offload: 'split' });
     const texts = Array.from({ length: 20 }, (_, index) => `datagram ${index}`.padEnd(100));
     const frames = texts.map((text, id) => frameTo(listener.port, text, { id }));
@@ -141,7 +141,7 @@ describe('sending to an ordinary socket at the other end', () => {
   it.each(['all', 'arp', 'ipv6', 0, TEST] as const)(
     'works whatever protocol the socket is bound to: %s',
     async (protocol) => {
-      await using listener = await udpListener(stage.pair.far, FAR);
+      using listener = await udpListener(stage.pair.far, FAR);
       const socket = near({ offload: 'split', protocol });
       const packet = frameTo(listener.port, pieces.join(''), { unfinished: true });
       socket.sendmsg(packet, 0, { offload: cut });
@@ -198,7 +198,7 @@ describe('receiving a superpacket', () => {
   });
 
   it("'raw' and a batch forward it untouched", async () => {
-    await using listener = await udpListener(stage.pair.near, NEAR);
+    using listener = await udpListener(stage.pair.near, NEAR);
     // From one end to the other through this program: what a socket at v0 receives is sent from v1 anew.
     const [incoming, outgoing] = [open('raw'), far({ offload: 'raw' })];
     const packet = udpPacket([FAR, 4000], [NEAR, listener.port], pieces.join(''), { unfinished: true });
