@@ -2,7 +2,15 @@ import { errorName, invalidArgValue } from '../support/errors';
 import { type IpBytes, ipBytes, ipText } from '../support/ip-bytes';
 import { integer, knownOptions, optionsObject } from '../support/options';
 import type { DatagramAddress, DatagramInfo } from '../support/types';
-import { LITTLE_ENDIAN, META_BYTES, META_DATAGRAM, type SendMeta, timestampAt } from './packet-meta';
+import {
+  emptyMeta,
+  LITTLE_ENDIAN,
+  META_DATAGRAM,
+  putLongWord,
+  putWord,
+  type SendMeta,
+  timestampAt,
+} from './packet-meta';
 
 /** The layout of struct DatagramMeta (src/native/core/io/batch.h): PacketMeta as it is for a datagram. */
 const ADDRESS = 0;
@@ -22,26 +30,20 @@ const MAX_INDEX = 0x7fffffff;
 /** The most that a datagram can carry over IPv4 (RFC 768, RFC 791). */
 const MAX_DATAGRAM = 65507;
 
-/** A datagram's metadata, to be filled. */
-class Writer {
-  readonly bytes = new Uint8Array(META_BYTES);
-  readonly view = new DataView(this.bytes.buffer);
+function putPeer(meta: Uint8Array, address: IpBytes, port: number, scope: number): void {
+  putAddress(meta, ADDRESS, address);
+  putLongWord(meta, SCOPE, scope);
+  putWord(meta, PORT, port);
+  meta[FAMILY] = address.family;
+}
 
-  peer(address: IpBytes, port: number, scope: number): void {
-    this.bytes.set(address.bytes, ADDRESS);
-    this.view.setUint32(SCOPE, scope, LITTLE_ENDIAN);
-    this.view.setUint16(PORT, port, LITTLE_ENDIAN);
-    this.view.setUint8(FAMILY, address.family);
-  }
+function putLocal(meta: Uint8Array, address: IpBytes): void {
+  putAddress(meta, LOCAL_ADDRESS, address);
+  meta[LOCAL_FAMILY] = address.family;
+}
 
-  local(address: IpBytes): void {
-    this.bytes.set(address.bytes, LOCAL_ADDRESS);
-    this.view.setUint8(LOCAL_FAMILY, address.family);
-  }
-
-  interface(index: number): void {
-    this.view.setUint32(INTERFACE, index, LITTLE_ENDIAN);
-  }
+function putAddress(meta: Uint8Array, at: number, { bytes }: IpBytes): void {
+  for (let index = 0; index < bytes.length; index++) meta[at + index] = bytes[index] as number;
 }
 
 /** Bytes for a request that takes an address, a port and an interface. */
@@ -52,11 +54,11 @@ export function addressMeta(
   index = 0,
   local?: IpBytes,
 ): Uint8Array {
-  const meta = new Writer();
-  meta.peer(address, port, scope);
-  meta.interface(index);
-  if (local !== undefined) meta.local(local);
-  return meta.bytes;
+  const meta = emptyMeta();
+  putPeer(meta, address, port, scope);
+  putLongWord(meta, INTERFACE, index);
+  if (local !== undefined) putLocal(meta, local);
+  return meta;
 }
 
 /** The index that a zone is, where it is one. */
@@ -92,9 +94,9 @@ export function datagramErrno(meta: DataView, at: number): number {
   return -meta.getUint16(at + ERROR, LITTLE_ENDIAN);
 }
 
-/** What the options say of how many datagrams a message is; 0 for one. */
-export function segmentSizeOf({ bytes }: SendMeta): number {
-  return new DataView(bytes.buffer).getUint16(SEGMENT_SIZE, LITTLE_ENDIAN);
+/** Whether the options say that a message is several datagrams. */
+export function isSegmented({ bytes }: SendMeta): boolean {
+  return bytes[SEGMENT_SIZE] !== 0 || bytes[SEGMENT_SIZE + 1] !== 0;
 }
 
 /** What is known of a received datagram. Its metadata are at `at` of `meta`, which is read here and not kept. */
@@ -136,40 +138,35 @@ export function isDatagramDestination(to: unknown): boolean {
 
 /** Where a datagram goes, and how. */
 export function datagramMeta(to: unknown, given: Record<string, unknown>): SendMeta {
-  const meta = new Writer();
-  const { view } = meta;
+  const meta = emptyMeta();
   if (to !== undefined) {
     const { address, port, scope } = datagramDestination('options.to', to);
-    meta.peer(address, port, scope);
-    view.setUint16(HAS_DESTINATION, 1, LITTLE_ENDIAN);
+    putPeer(meta, address, port, scope);
+    putWord(meta, HAS_DESTINATION, 1);
   }
   if (given.from !== undefined) setSource(meta, to, given.from);
   if (given.ecn !== undefined || given.trafficClass !== undefined) {
     const all =
       given.trafficClass === undefined ? 0 : integer('options.trafficClass', given.trafficClass, 0, 0xff);
     const ecn = given.ecn === undefined ? all & 3 : integer('options.ecn', given.ecn, 0, 3);
-    view.setUint8(TRAFFIC_CLASS, (all & 0xfc) | ecn);
-    view.setUint8(HAS_TRAFFIC_CLASS, 1);
+    meta[TRAFFIC_CLASS] = (all & 0xfc) | ecn;
+    meta[HAS_TRAFFIC_CLASS] = 1;
   }
   if (given.segmentSize !== undefined) {
-    view.setUint16(
-      SEGMENT_SIZE,
-      integer('options.segmentSize', given.segmentSize, 1, MAX_DATAGRAM),
-      LITTLE_ENDIAN,
-    );
+    putWord(meta, SEGMENT_SIZE, integer('options.segmentSize', given.segmentSize, 1, MAX_DATAGRAM));
   }
-  return { bytes: meta.bytes, kinds: META_DATAGRAM };
+  return { bytes: meta, kinds: META_DATAGRAM };
 }
 
-function setSource(meta: Writer, to: unknown, value: unknown): void {
+function setSource(meta: Uint8Array, to: unknown, value: unknown): void {
   if (to === undefined) {
     throw invalidArgValue('options.from', 'given only with a destination (options.to)', value);
   }
   const from = typeof value === 'string' ? { address: value } : optionsObject('options.from', value);
   knownOptions('options.from', from, ['address', 'interface']);
-  if (from.address !== undefined) meta.local(ipBytes('options.from.address', from.address));
+  if (from.address !== undefined) putLocal(meta, ipBytes('options.from.address', from.address));
   if (from.interface !== undefined) {
-    meta.interface(integer('options.from.interface', from.interface, 0, MAX_INDEX));
+    putLongWord(meta, INTERFACE, integer('options.from.interface', from.interface, 0, MAX_INDEX));
   }
 }
 

@@ -3,7 +3,7 @@ import { invalidArgType, outOfRange } from '../support/errors';
 import { boolean, integer, knownOptions, optionsObject } from '../support/options';
 import type { PacketOffload } from '../support/types';
 import { byteLengthOf } from './packet-data';
-import { LITTLE_ENDIAN } from './packet-meta';
+import { LITTLE_ENDIAN, putWord } from './packet-meta';
 
 /** Bytes of the virtio header in a packet's metadata (kMaxVirtioHeader in src/native/core/io/batch.h). */
 export const HEADER_BYTES = 24;
@@ -40,29 +40,36 @@ export function offloadAt(view: DataView, at: number): PacketOffload {
   };
 }
 
-/** The header for `offload`, whose fields are checked; what is left out is 0 or false. */
-export function offloadHeader(name: string, offload: Partial<PacketOffload>): Uint8Array {
-  const given = optionsObject(name, offload);
+/** Writes the header for `offload`, whose fields are checked, over zeros at `at`; what is left out is 0 or false. */
+export function putOffload(name: string, offload: unknown, bytes: Uint8Array, at: number): void {
+  const given = optionsObject(name, offload) as { [K in keyof PacketOffload]?: unknown };
   knownOptions(name, given, OFFLOAD_FIELDS);
-  const bit = (key: keyof PacketOffload, value: number) =>
-    given[key] !== undefined && boolean(`${name}.${key}`, given[key]) ? value : 0;
-  const number = (key: keyof PacketOffload, max: number) =>
-    given[key] === undefined ? 0 : integer(`${name}.${key}`, given[key], 0, max);
-  const header = new Uint8Array(HEADER_BYTES);
-  const view = new DataView(header.buffer);
-  const flags =
-    bit('needsChecksum', NEEDS_CHECKSUM) |
-    bit('checksumValid', CHECKSUM_VALID) |
-    bit('outerNeedsChecksum', OUTER_NEEDS_CHECKSUM);
-  view.setUint8(FLAGS, flags);
-  view.setUint8(GSO_TYPE, number('gsoType', 0xff));
-  view.setUint16(HEADER_LENGTH, number('headerLength', 0xffff), LITTLE_ENDIAN);
-  view.setUint16(GSO_SIZE, number('gsoSize', 0xffff), LITTLE_ENDIAN);
-  view.setUint16(CHECKSUM_START, number('checksumStart', 0xffff), LITTLE_ENDIAN);
-  view.setUint16(CHECKSUM_OFFSET, number('checksumOffset', 0xffff), LITTLE_ENDIAN);
-  view.setUint16(OUTER_TRANSPORT_OFFSET, number('outerTransportOffset', 0xffff), true);
-  view.setUint16(INNER_NETWORK_OFFSET, number('innerNetworkOffset', 0xffff), true);
-  return header;
+  bytes[at + FLAGS] =
+    (bit(name, 'needsChecksum', given.needsChecksum) ? NEEDS_CHECKSUM : 0) |
+    (bit(name, 'checksumValid', given.checksumValid) ? CHECKSUM_VALID : 0) |
+    (bit(name, 'outerNeedsChecksum', given.outerNeedsChecksum) ? OUTER_NEEDS_CHECKSUM : 0);
+  bytes[at + GSO_TYPE] = number(name, 'gsoType', given.gsoType, 0xff);
+  putWord(bytes, at + HEADER_LENGTH, number(name, 'headerLength', given.headerLength));
+  putWord(bytes, at + GSO_SIZE, number(name, 'gsoSize', given.gsoSize));
+  putWord(bytes, at + CHECKSUM_START, number(name, 'checksumStart', given.checksumStart));
+  putWord(bytes, at + CHECKSUM_OFFSET, number(name, 'checksumOffset', given.checksumOffset));
+  const outer = number(name, 'outerTransportOffset', given.outerTransportOffset);
+  const inner = number(name, 'innerNetworkOffset', given.innerNetworkOffset);
+  bytes[at + OUTER_TRANSPORT_OFFSET] = outer & 0xff;
+  bytes[at + OUTER_TRANSPORT_OFFSET + 1] = outer >>> 8;
+  bytes[at + INNER_NETWORK_OFFSET] = inner & 0xff;
+  bytes[at + INNER_NETWORK_OFFSET + 1] = inner >>> 8;
+}
+
+/** Names are put together only for an error: ten of them cost more than all the rest. */
+function bit(name: string, key: keyof PacketOffload, value: unknown): boolean {
+  return value !== undefined && (typeof value === 'boolean' ? value : boolean(`${name}.${key}`, value));
+}
+
+function number(name: string, key: keyof PacketOffload, value: unknown, max = 0xffff): number {
+  if (value === undefined) return 0;
+  const isWhole = typeof value === 'number' && value >= 0 && value <= max && Number.isInteger(value);
+  return isWhole ? value : integer(`${name}.${key}`, value, 0, max);
 }
 
 /**
@@ -82,7 +89,9 @@ export function offloadHeader(name: string, offload: Partial<PacketOffload>): Ui
  */
 export function encodeOffload(offload: Partial<PacketOffload>): Uint8Array {
   if (offload === undefined) throw invalidArgType('offload', 'an object', offload);
-  return offloadHeader('offload', offload);
+  const header = new Uint8Array(HEADER_BYTES);
+  putOffload('offload', offload, header, 0);
+  return header;
 }
 
 /**
@@ -102,11 +111,16 @@ export function decodeOffload(bytes: Uint8Array): PacketOffload {
       length,
     );
   }
-  const header = new Uint8Array(HEADER_BYTES);
-  header.set(length > HEADER_BYTES ? bytes.subarray(0, HEADER_BYTES) : bytes);
-  if (length < HEADER_BYTES) header.fill(0, SHORT_HEADER_BYTES);
-  return offloadAt(new DataView(header.buffer), 0);
+  const known = length < HEADER_BYTES ? SHORT_HEADER_BYTES : HEADER_BYTES;
+  for (let index = 0; index < HEADER_BYTES; index++) {
+    decoded[index] = index < known ? (bytes[index] as number) : 0;
+  }
+  return offloadAt(decodedView, 0);
 }
+
+/** Where decodeOffload() copies a header to: a DataView of its own costs more than all the rest. */
+const decoded = new Uint8Array(HEADER_BYTES);
+const decodedView = new DataView(decoded.buffer);
 
 const OFFLOAD_FIELDS = [
   'needsChecksum',

@@ -37,6 +37,37 @@ export interface SendMeta {
   kinds: number;
 }
 
+/**
+ * Memory that metadata are cut from, which nobody has used before. A small Uint8Array of its own would be given an ArrayBuffer when the addon first
+ * asks for its bytes, which costs as much as all the rest of it.
+ */
+const POOLED = 128;
+let pool = new ArrayBuffer(0);
+let pooled = 0;
+
+/** Metadata that say nothing. */
+export function emptyMeta(): Uint8Array {
+  if (pooled === pool.byteLength) {
+    pool = new ArrayBuffer(POOLED * META_BYTES);
+    pooled = 0;
+  }
+  const bytes = new Uint8Array(pool, pooled, META_BYTES);
+  pooled += META_BYTES;
+  return bytes;
+}
+
+/** Writes a number of 16 bits in host order. Without a DataView: that costs more than all that is written. */
+export function putWord(bytes: Uint8Array, at: number, value: number): void {
+  bytes[LITTLE_ENDIAN ? at : at + 1] = value & 0xff;
+  bytes[LITTLE_ENDIAN ? at + 1 : at] = value >>> 8;
+}
+
+/** The same of 32 bits. */
+export function putLongWord(bytes: Uint8Array, at: number, value: number): void {
+  putWord(bytes, LITTLE_ENDIAN ? at : at + 2, value & 0xffff);
+  putWord(bytes, LITTLE_ENDIAN ? at + 2 : at, value >>> 16);
+}
+
 /** When the kernel got a packet: nanoseconds since 1970. */
 export function timestampAt(meta: DataView, at: number): bigint | undefined {
   const nanoseconds = meta.getUint32(at + NANOSECONDS, LITTLE_ENDIAN);

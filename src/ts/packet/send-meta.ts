@@ -3,22 +3,26 @@ import { invalidArgValue } from '../support/errors';
 import { integer, knownOptions, optionsObject, string } from '../support/options';
 import type { PacketDestination, PacketSendOptions } from '../support/types';
 import { DATAGRAM_OPTIONS, datagramMeta, isDatagramDestination } from './datagram-meta';
-import { offloadHeader } from './offload';
+import { putOffload } from './offload';
 import {
   ADDRESS,
   ADDRESS_LENGTH,
   DESTINATION_PROTOCOL,
+  emptyMeta,
   HAS_DESTINATION,
   INTERFACE,
-  LITTLE_ENDIAN,
-  META_BYTES,
   META_DESTINATION,
   META_OFFLOAD,
+  putLongWord,
+  putWord,
   type SendMeta,
   VIRTIO_HEADER,
 } from './packet-meta';
 
 const MAX_ADDRESS_BYTES = 8;
+/** What a destination's fields are called where they stand among the options themselves. */
+const DIRECT_OPTIONS = ['address', 'protocol', 'interface'] as const satisfies (keyof PacketDestination)[];
+const OPTIONS = ['offload', 'to', ...DIRECT_OPTIONS, ...DATAGRAM_OPTIONS];
 
 /** PacketDestination, checked. */
 export interface HardwareDestination {
@@ -33,8 +37,8 @@ export interface HardwareDestination {
 export function sendMeta(options: PacketSendOptions | undefined): SendMeta | undefined {
   if (options === undefined) return undefined;
   const given = optionsObject('options', options);
-  knownOptions('options', given, ['offload', 'to', 'address', 'protocol', 'interface', ...DATAGRAM_OPTIONS]);
-  const { offload, to, ...direct } = given;
+  knownOptions('options', given, OPTIONS);
+  const { offload, to } = given;
   if (isDatagramDestination(to) || DATAGRAM_OPTIONS.some((key) => given[key] !== undefined)) {
     for (const key of ['offload', 'address', 'protocol']) {
       if (given[key] !== undefined) {
@@ -45,33 +49,37 @@ export function sendMeta(options: PacketSendOptions | undefined): SendMeta | und
   }
   let meta: SendMeta | undefined;
   if (offload !== undefined) {
-    meta = { bytes: new Uint8Array(META_BYTES), kinds: META_OFFLOAD };
-    meta.bytes.set(offloadHeader('options.offload', offload as object), VIRTIO_HEADER);
+    meta = { bytes: emptyMeta(), kinds: META_OFFLOAD };
+    putOffload('options.offload', offload, meta.bytes, VIRTIO_HEADER);
   }
-  if (to !== undefined || Object.values(direct).some((value) => value !== undefined)) {
-    meta ??= { bytes: new Uint8Array(META_BYTES), kinds: 0 };
+  if (to !== undefined || DIRECT_OPTIONS.some((key) => given[key] !== undefined)) {
+    meta ??= { bytes: emptyMeta(), kinds: 0 };
     setDestination(
       meta,
-      to === undefined ? hardwareDestination('options', direct) : hardwareDestination('options.to', to),
+      to === undefined ? fieldsOf('options', given) : hardwareDestination('options.to', to),
     );
   }
   return meta;
 }
 
 function setDestination(meta: SendMeta, { address, protocol, interface: index }: HardwareDestination): void {
-  const view = new DataView(meta.bytes.buffer);
+  const { bytes } = meta;
   meta.kinds |= META_DESTINATION;
-  meta.bytes.set(address, ADDRESS);
-  view.setUint8(ADDRESS_LENGTH, address.length);
-  view.setUint32(INTERFACE, index, LITTLE_ENDIAN);
-  view.setUint16(HAS_DESTINATION, 1, LITTLE_ENDIAN);
-  view.setUint16(DESTINATION_PROTOCOL, protocol, LITTLE_ENDIAN);
+  bytes.set(address, ADDRESS);
+  bytes[ADDRESS_LENGTH] = address.length;
+  putLongWord(bytes, INTERFACE, index);
+  putWord(bytes, HAS_DESTINATION, 1);
+  putWord(bytes, DESTINATION_PROTOCOL, protocol);
 }
 
 /** Checks where a packet goes: a hardware address, or an interface, or both. */
 export function hardwareDestination(name: string, value: unknown): HardwareDestination {
   const given = optionsObject(name, value);
-  knownOptions(name, given, ['address', 'protocol', 'interface'] satisfies (keyof PacketDestination)[]);
+  knownOptions(name, given, DIRECT_OPTIONS);
+  return fieldsOf(name, given);
+}
+
+function fieldsOf(name: string, given: Record<string, unknown>): HardwareDestination {
   const number = (key: 'protocol' | 'interface', min: number, max: number) =>
     given[key] === undefined ? 0 : integer(`${name}.${key}`, given[key], min, max);
   const destination = {

@@ -1,7 +1,7 @@
 import { Link } from '../host/link';
 import { currentPlace, type Netns } from '../host/netns';
 import { native, type SocketHandle } from '../native';
-import { addressIn, addressMeta, destination, segmentSizeOf, zoneIndex } from '../packet/datagram-meta';
+import { addressIn, addressMeta, destination, isSegmented, zoneIndex } from '../packet/datagram-meta';
 import { META_BYTES, META_DATAGRAM, type SendMeta } from '../packet/packet-meta';
 import { MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC } from '../support/constants';
 import { check, invalidArgValue, type SystemErrorContext, systemError } from '../support/errors';
@@ -370,7 +370,7 @@ function checkUdpMeta(meta: SendMeta, offload: OffloadState): void {
       'an offload or a hardware address',
     );
   }
-  if (segmentSizeOf(meta) !== 0 && offload.mode !== 'raw') throw noSegments();
+  if (isSegmented(meta) && offload.mode !== 'raw') throw noSegments();
 }
 
 function connectHint(six: boolean, { address }: { address: { family: number } }): string | undefined {
