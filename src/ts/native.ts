@@ -327,6 +327,7 @@ export interface LinkData {
   /** Empty where the link has none. */
   mac: string;
   txQueueLength: number;
+  gsoMaxSize: number;
   /** An index; 0 is none. */
   master: number;
   /** IN6_ADDR_GEN_MODE_*; absent without IPv6. */
@@ -339,6 +340,7 @@ export interface LinkSettings {
   mtu?: number | undefined;
   mac?: string | undefined;
   txQueueLength?: number | undefined;
+  gsoMaxSize?: number | undefined;
   up?: boolean | undefined;
   master?: number | undefined;
   /** IN6_ADDR_GEN_MODE_* */

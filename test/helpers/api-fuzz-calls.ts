@@ -281,6 +281,8 @@ export const LINK: Record<string, Make[]> = {
   mac: [],
   'mac=': [mac],
   'txQueueLength=': [number(0, 1000, 2 ** 32)],
+  gsoMaxSize: [],
+  'gsoMaxSize=': [number(0, 1024, 20_000, 65_536, 524_280)],
   'addressGeneration=': [always('none', 'eui64')],
   type: [],
   device: [],

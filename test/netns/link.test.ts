@@ -65,10 +65,12 @@ describe('settings', () => {
     link.mtu = 1400;
     link.mac = '02:00:00:00:00:AB';
     link.txQueueLength = 77;
+    link.gsoMaxSize = 20_000;
     expect(Link.get('d0')).toMatchObject({
       mtu: 1400,
       mac: '02:00:00:00:00:ab',
       txQueueLength: 77,
+      gsoMaxSize: 20_000,
       isUp: true,
     });
     link.down();
@@ -83,6 +85,11 @@ describe('settings', () => {
     expect(() => (link.mtu = 70000)).toThrow(failure('EINVAL', 'RTM_SETLINK', 'a'));
     expect(() => (link.mtu = 70000)).toThrow('(mtu greater than device maximum)');
     expect(() => (link.mtu = -1)).toThrow(RangeError);
+    // tso_max_size of a bridge; of veth it is more.
+    const bridge = Link.create({ type: 'bridge', name: 'c' });
+    expect(() => (bridge.gsoMaxSize = 524_280)).toThrow(failure('EINVAL', 'RTM_SETLINK', 'c'));
+    for (const size of [1023, 524_281]) expect(() => (link.gsoMaxSize = size)).toThrow(RangeError);
+    expect([link.gsoMaxSize, bridge.gsoMaxSize]).toEqual([65_536, 65_536]);
     expect(() => (link.mac = '01:00:00:00:00:01')).toThrow(TypeError);
   });
 

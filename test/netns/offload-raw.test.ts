@@ -144,6 +144,26 @@ describe.each(Object.entries(pumps))('a real sender, %s', (_, pump) => {
       if (offload.gsoType === VIRTIO_NET_HDR_GSO_NONE) expect(length).toBeLessThanOrEqual(1500);
     }
   });
+
+  it.each([
+    ['IPv4', HOST, PEER],
+    ['IPv6', HOST6, PEER6],
+  ])("TCP over %s comes in superpackets no longer than the link's gsoMaxSize", async (_, host, peer) => {
+    tun.link.gsoMaxSize = 12_000;
+    const lengths: number[] = [];
+    let done = false;
+    const round = tcpRound(host, peer, randomBytes(2 ** 19)).finally(() => {
+      done = true;
+    });
+    await pump(
+      () => done,
+      ({ length }) => lengths.push(length),
+    );
+    await round;
+    const longest = Math.max(...lengths);
+    expect(longest).toBeGreaterThan(1500);
+    expect(longest).toBeLessThanOrEqual(12_000);
+  });
 });
 
 describe('what one builds', () => {

@@ -16,6 +16,7 @@ const link = (index: number, changes: Partial<LinkState> = {}): HostRecord => ({
     mtu: 1500,
     mac: '02:00:00:00:00:01',
     txQueueLength: 1000,
+    gsoMaxSize: 65536,
     master: 0,
     carrier: false,
     ...changes,

@@ -119,6 +119,7 @@ LinkSettings ReadLinkSettings(const Napi::Value& value) {
   settings.mac = GetString(object, "mac");
   settings.mtu = GetNumber<uint32_t>(object, "mtu");
   settings.tx_queue_length = GetNumber<uint32_t>(object, "txQueueLength");
+  settings.gso_max_size = GetNumber<uint32_t>(object, "gsoMaxSize");
   settings.master = GetNumber<uint32_t>(object, "master");
   settings.address_generation = GetNumber<uint8_t>(object, "addressGeneration");
   settings.up = GetBoolean(object, "up");
@@ -236,6 +237,7 @@ Napi::Value LinkValue(Napi::Env env, const LinkInfo& link) {
   object.Set("mtu", link.mtu);
   object.Set("mac", link.mac);
   object.Set("txQueueLength", link.tx_queue_length);
+  object.Set("gsoMaxSize", link.gso_max_size);
   object.Set("master", link.master);
   SetByte(&object, "addressGeneration", link.address_generation);
   return object;

@@ -35,6 +35,9 @@ const EADDRNOTAVAIL = -99;
 const IFF_UP = 1;
 const MAX_INDEX = 2 ** 31 - 1;
 const MAX_QUEUE_LENGTH = 2 ** 32 - 1;
+/** More than TCP's headers, of which older kernels make sure nowhere (MAX_TCP_HEADER of net/tcp.h); GSO_MAX_SIZE of linux/netdevice.h. */
+const MIN_GSO_SIZE = 1024;
+const MAX_GSO_SIZE = 8 * 65535;
 
 /** The module that makes links of a type, where its name is another. */
 const modules: { [type: string]: string } = { vlan: '8021q', gre: 'ip_gre' };
@@ -247,6 +250,18 @@ export class Link {
   }
   set txQueueLength(value: number) {
     this.#change({ txQueueLength: integer('txQueueLength', value, 0, MAX_QUEUE_LENGTH) });
+  }
+
+  /**
+   * The longest superpacket that the kernel makes for the link, in bytes, for IPv4 and IPv6: 65536 unless it was changed. Less is for programs that carry
+   * superpackets on in something with less room, a UDP message say. Setting it throws `EINVAL` for more than the link can take
+   * (`netif_set_gso_max_size()` of net/core/dev.h; `tso_max_size` in `ip -d link`).
+   */
+  get gsoMaxSize(): number {
+    return this.#read().gsoMaxSize;
+  }
+  set gsoMaxSize(value: number) {
+    this.#change({ gsoMaxSize: integer('gsoMaxSize', value, MIN_GSO_SIZE, MAX_GSO_SIZE) });
   }
 
   /**

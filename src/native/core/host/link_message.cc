@@ -12,6 +12,9 @@
 namespace tunsock {
 namespace {
 
+/// IFLA_GSO_IPV4_MAX_SIZE of linux/if_link.h since Linux 6.3; older kernels take no notice of it.
+constexpr uint16_t kGsoIpv4MaxSize = 63;
+
 void TakeTun(Bytes bytes, LinkInfo* link) {
   const AttributeTable<IFLA_TUN_NUM_DISABLED_QUEUES> data(bytes);
   const Bytes packet_info = data.Get(IFLA_TUN_PI);
@@ -119,6 +122,7 @@ bool ParseLink(Bytes payload, LinkInfo* link) {
   link->hardware_type = header.ifi_type;
   link->mtu = attributes.U32(IFLA_MTU);
   link->tx_queue_length = attributes.U32(IFLA_TXQLEN);
+  link->gso_max_size = attributes.U32(IFLA_GSO_MAX_SIZE);
   link->master = attributes.U32(IFLA_MASTER);
   link->mac = FormatMac(attributes.Get(IFLA_ADDRESS));
   const AttributeTable<AF_INET6> families(attributes.Get(IFLA_AF_SPEC));
@@ -145,6 +149,10 @@ bool PutLinkSettings(NetlinkMessage* message, const LinkSettings& settings) {
   if (settings.name.has_value()) message->PutString(IFLA_IFNAME, *settings.name);
   if (settings.mtu.has_value()) message->PutU32(IFLA_MTU, *settings.mtu);
   if (settings.tx_queue_length.has_value()) message->PutU32(IFLA_TXQLEN, *settings.tx_queue_length);
+  if (settings.gso_max_size.has_value()) {
+    message->PutU32(IFLA_GSO_MAX_SIZE, *settings.gso_max_size);
+    message->PutU32(kGsoIpv4MaxSize, *settings.gso_max_size);
+  }
   if (settings.master.has_value()) message->PutU32(IFLA_MASTER, *settings.master);
   if (settings.netns.has_value()) message->PutU32(IFLA_NET_NS_FD, static_cast<uint32_t>(*settings.netns));
   if (settings.mac.has_value()) {

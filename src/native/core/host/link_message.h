@@ -33,6 +33,7 @@ struct LinkInfo {
   uint16_t hardware_type = 0;                  // ARPHRD_*
   uint32_t mtu = 0;
   uint32_t tx_queue_length = 0;
+  uint32_t gso_max_size = 0;
   uint32_t master = 0;  // the index of the bridge (or bond, ...) that it is a port of, or 0
   std::string mac;  // "02:00:00:00:00:01", as long as the hardware's addresses are; empty where it has none
   std::optional<uint8_t> address_generation;  // IN6_ADDR_GEN_MODE_*; absent without IPv6
@@ -46,6 +47,7 @@ struct LinkSettings {
   std::optional<std::string> mac;
   std::optional<uint32_t> mtu;
   std::optional<uint32_t> tx_queue_length;
+  std::optional<uint32_t> gso_max_size;       // of IPv4 as well
   std::optional<uint32_t> master;             // 0: none
   std::optional<uint8_t> address_generation;  // IN6_ADDR_GEN_MODE_*
   std::optional<bool> up;
