@@ -1,5 +1,5 @@
 /** Superpackets in fragments, which are put together again. */
-import type { Header } from './session';
+import { HEADER_BYTES, type Header, SUPERPACKET } from './session';
 
 /** Superpackets that may be incomplete at a time: so much memory (each has up to 64 kB) and no more is had by whoever sends. */
 const MAX_INCOMPLETE = 8;
@@ -16,6 +16,32 @@ interface Incomplete {
   missing: number;
   /** The last one, which alone doesn't say where it belongs. */
   tail: Buffer;
+}
+
+/** Whether a message of several datagrams is a whole superpacket: all of its fragments, in order. It mostly is. */
+export function isWholeSuperpacket(message: Buffer, segmentSize: number): boolean {
+  const count = Math.ceil(message.length / segmentSize);
+  const last = message.length - (count - 1) * segmentSize;
+  if (!(count > 1) || last <= HEADER_BYTES || message[0] !== SUPERPACKET || message[2] !== count)
+    return false;
+  for (let fragment = 0, at = 0; fragment < count; fragment++, at += segmentSize) {
+    if (message[at + 1] !== fragment) return false;
+    for (let byte = 0; byte < HEADER_BYTES; byte++) {
+      if (byte !== 1 && message[at + byte] !== message[byte]) return false;
+    }
+  }
+  return true;
+}
+
+/** The sealed bytes of such a message, which are moved together to where it starts: they need no memory of their own. */
+export function joined(message: Buffer, segmentSize: number): Buffer {
+  let end = 0;
+  for (let at = 0; at < message.length; at += segmentSize) {
+    const next = Math.min(at + segmentSize, message.length);
+    message.copyWithin(end, at + HEADER_BYTES, next);
+    end += next - at - HEADER_BYTES;
+  }
+  return message.subarray(0, end);
 }
 
 /** Puts fragments together, in any order. Nothing of them is known to be true before the whole is opened. */

@@ -48,6 +48,7 @@ export function writeHeader(into: Buffer, at: number, header: Header): void {
   into.writeUInt32LE(Math.floor(header.counter / 2 ** 32), at + 12);
 }
 
+const SHORT = 4096;
 const WINDOW_BITS = 8192;
 
 /** Counters that were taken, of the last 8192 (RFC 6479 has the idea). */
@@ -113,7 +114,9 @@ export class Session {
     const cipher = createCipheriv('chacha20-poly1305', this.#keys.send, nonceOf(counter, type), {
       authTagLength: TAG_BYTES,
     });
-    const sealed = parts.map((part) => cipher.update(part));
+    // A call costs 3 µs, and 4 kB no more: what is short goes in one.
+    const length = parts.reduce((sum, part) => sum + part.length, 0);
+    const sealed = (length > SHORT ? parts : [Buffer.concat(parts)]).map((part) => cipher.update(part));
     cipher.final();
     sealed.push(cipher.getAuthTag());
     return { counter, sealed };

@@ -1,7 +1,6 @@
 /** One end of a tunnel with one peer: packets of a tun device go to the peer's in UDP datagrams, sealed. */
 import {
   type DatagramAddress,
-  type DatagramInfo,
   decodeOffload,
   encodeOffload,
   type Netns,
@@ -9,7 +8,7 @@ import {
   TunSocket,
   UdpSocket,
 } from 'tunsock';
-import { FragmentReader } from './fragments';
+import { FragmentReader, isWholeSuperpacket, joined } from './fragments';
 import { Handshakes, type HandshakeTiming } from './handshakes';
 import { lossReport, type Mode, ModeChoice } from './loss';
 import { type KeyPair, TAG_BYTES } from './noise';
@@ -71,6 +70,8 @@ const TIMING: Timing = {
 /** IPv4, UDP, our header, the tag. */
 const OVERHEAD = 20 + 8 + HEADER_BYTES + TAG_BYTES;
 const VIRTIO_HEADER = 10;
+/** The longest superpacket: with the headers of its fragments it is one UDP message, which can have 65507 bytes. */
+const MAX_SUPERPACKET = 62_000;
 
 /** What went wrong, by its kind. */
 export interface Drops {
@@ -124,7 +125,13 @@ export class Tunnel {
       throw error;
     }
     if (options.endpoint !== undefined) this.#endpoint = { ...options.endpoint, family: 'IPv4' };
-    this.#udp.on('message', (message, info) => this.#onMessage(message, info));
+    this.#udp.on('batch', (batch) => {
+      for (let index = 0; index < batch.length; index++) {
+        const { from, segmentSize } = batch.info(index);
+        if (from !== undefined) this.#onMessage(batch.at(index), from, segmentSize);
+      }
+      this.#flush();
+    });
     const every = (period: number, task: () => void) => this.#timers.push(setInterval(task, period));
     every(Math.min(this.#timing.keepalive / 4, this.#timing.retryAfter / 2), () => this.#tick());
     every(this.#timing.report, () => this.#report());
@@ -177,6 +184,7 @@ export class Tunnel {
       txQueueLength: 1000,
       ...(inner === undefined ? {} : { netns: inner }),
     });
+    tun.link.gsoMaxSize = MAX_SUPERPACKET;
     if (this.#mode === 'packet') tun.on('batch', (batch) => this.#sendPackets(batch));
     else tun.on('batch', (batch) => this.#sendSuperpackets(batch));
     return tun;
@@ -213,8 +221,10 @@ export class Tunnel {
         const header: Header = { type: SUPERPACKET, fragment, fragments, receiver, counter };
         this.#outgoing.push(header, parts, Math.min(payload, parts.length));
       }
-      this.#outgoing.flush();
+      // A superpacket is one message; what is no longer than a datagram, acknowledgements say, goes together.
+      if (fragments > 1) this.#outgoing.flush();
     }
+    this.#outgoing.flush();
   }
 
   /** What to seal with; without it, asks for one. */
@@ -258,11 +268,16 @@ export class Tunnel {
 
   // The outer leg: whatever anybody sends.
 
-  #onMessage(message: Buffer, { from, segmentSize = message.length }: DatagramInfo): void {
+  #onMessage(message: Buffer, from: DatagramAddress, segmentSize = message.length): void {
+    if (isWholeSuperpacket(message, segmentSize)) {
+      const header = readHeader(message);
+      const session = this.#sessionOf(header);
+      if (session !== undefined) this.#open(session, header, joined(message, segmentSize), from);
+      return;
+    }
     // An empty message is one datagram too.
     for (let at = 0; at === 0 || at < message.length; at += Math.max(segmentSize, 1))
       this.#onDatagram(message.subarray(at, at + segmentSize), from);
-    this.#flush();
   }
 
   #onDatagram(datagram: Buffer, from: DatagramAddress): void {
@@ -296,18 +311,23 @@ export class Tunnel {
 
   #onData(datagram: Buffer, from: DatagramAddress): void {
     const header = readHeader(datagram);
-    const session = this.#handshakes.find(header.receiver);
-    if (session === undefined) {
-      this.drops.unknown += 1;
-      return;
-    }
-    if (!session.window.isNew(header.counter)) {
-      this.drops.replayed += 1;
-      return;
-    }
+    const session = this.#sessionOf(header);
+    if (session === undefined) return;
     const payload = datagram.subarray(HEADER_BYTES);
     const sealed = header.type === SUPERPACKET ? this.#reader.add(header, payload) : payload;
-    if (sealed === undefined) return;
+    if (sealed !== undefined) this.#open(session, header, sealed, from);
+  }
+
+  /** The session that a message is of, if it is new in it: before the message is opened, which costs more. */
+  #sessionOf({ receiver, counter }: Header): Session | undefined {
+    const session = this.#handshakes.find(receiver);
+    if (session === undefined) this.drops.unknown += 1;
+    else if (!session.window.isNew(counter)) this.drops.replayed += 1;
+    else return session;
+    return undefined;
+  }
+
+  #open(session: Session, header: Header, sealed: Buffer, from: DatagramAddress): void {
     const plain = session.open(header.type, header.counter, sealed);
     if (plain === undefined) {
       this.drops.forged += 1;
