@@ -5,10 +5,7 @@ import { HOST, PEER } from '../helpers/device';
 import { kernelHas } from '../helpers/kernel';
 import { enterQuietNamespace } from '../helpers/namespace';
 import { tcpPacket, udpPacket } from '../helpers/packets';
-
-/** Whether strace(1) is there, which makes the kernel seem to refuse a write. */
-const HAS_STRACE = spawnSync('strace', ['-V']).error === undefined;
-if (!HAS_STRACE) console.log('skipped: what needs strace(1)');
+import { ALL_THREADS, HAS_STRACE } from '../helpers/strace';
 
 const dist = join(__dirname, '../../dist');
 const HOST6 = 'fd00::1';
@@ -69,7 +66,7 @@ function run(faults: string[], runs: Buffer[][]): Report {
   const { stdout, stderr } = spawnSync(
     'strace',
     [
-      ...['-f', '-o', '/dev/null', '-P', '/dev/net/tun'],
+      ...[...ALL_THREADS, '-o', '/dev/null', '-P', '/dev/net/tun'],
       ...['-e', 'trace=write,writev', ...faults.flatMap((fault) => ['-e', `inject=${fault}`])],
       ...[process.execPath, '-e', PROGRAM, JSON.stringify(['', address, ...packets])],
     ],
@@ -89,7 +86,7 @@ function openRefused(refusals: number): { offload: string; features: string[] } 
   const traced = (...extra: string[]) =>
     spawnSync(
       'strace',
-      ['-f', '-P', '/dev/net/tun', '-e', 'trace=ioctl', ...extra, process.execPath, '-e', program],
+      [...ALL_THREADS, '-P', '/dev/net/tun', '-e', 'trace=ioctl', ...extra, process.execPath, '-e', program],
       { encoding: 'utf8', timeout: 20_000 },
     );
   const calls = traced()
@@ -232,7 +229,7 @@ describe.runIf(HAS_STRACE)('who hears of it', () => {
     const { stdout } = spawnSync(
       'strace',
       [
-        ...['-f', '-o', '/dev/null', '-P', '/dev/net/tun', ...faults],
+        ...[...ALL_THREADS, '-o', '/dev/null', '-P', '/dev/net/tun', ...faults],
         ...[process.execPath, '-e', SENDING, JSON.stringify([how, ...packets])],
       ],
       { encoding: 'utf8', timeout: 20_000 },

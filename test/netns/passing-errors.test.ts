@@ -3,10 +3,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Link } from '../../dist';
 import { enterQuietNamespace } from '../helpers/namespace';
-
-/** Whether strace(1) is there, which makes the kernel seem to fail. */
-const HAS_STRACE = spawnSync('strace', ['-V']).error === undefined;
-if (!HAS_STRACE) console.log('skipped: what needs strace(1)');
+import { HAS_STRACE } from '../helpers/strace';
 
 const dist = join(__dirname, '../../dist');
 

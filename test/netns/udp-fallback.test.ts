@@ -4,15 +4,12 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { constants, type OffloadFallback, PacketBatch, UdpSocket } from '../../dist';
 import { type Pair, vethPair } from '../helpers/pair';
+import { ALL_THREADS, HAS_STRACE } from '../helpers/strace';
 import { batchOf, queued, udpStage } from '../helpers/udp-stage';
 
 const { MSG_DONTWAIT } = constants;
 const { open, kept } = udpStage();
 const USO = ['uso4', 'uso6'];
-
-/** Whether strace(1) is there, which makes the kernel seem to refuse a message. */
-const HAS_STRACE = spawnSync('strace', ['-V']).error === undefined;
-if (!HAS_STRACE) console.log('skipped: what needs strace(1)');
 
 const numbered = (length: number) => Buffer.from(Array.from({ length }, (_, index) => index % 251));
 const lengths = (datagrams: readonly Buffer[]) => datagrams.map((datagram) => datagram.length);
@@ -149,7 +146,7 @@ function run(faults: string[], offload: 'split' | 'raw', calls: Call[]): Report 
   const { stdout, stderr } = spawnSync(
     'strace',
     [
-      ...['-f', '-o', '/dev/null', '-e', 'trace=sendmsg,sendmmsg'],
+      ...[...ALL_THREADS, '-o', '/dev/null', '-e', 'trace=sendmsg,sendmmsg'],
       ...faults.flatMap((fault) => ['-e', `inject=${fault}`]),
       ...[process.execPath, '-e', PROGRAM, JSON.stringify(['', offload, calls])],
     ],

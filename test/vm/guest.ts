@@ -72,6 +72,11 @@ export interface GuestOptions {
   descriptors?: number[];
   /** Whether the console is shown while the guest runs. Default false. */
   shown?: boolean;
+  /**
+   * 'multi': both processors at the same time, as real ones are; one of them may then run code that the other has rewritten meanwhile, which ends the
+   * kernel ('Oops: int3'). 'single': in turns, where that can't happen. Default 'multi'.
+   */
+  threads?: 'multi' | 'single';
 }
 
 export interface GuestResult {
@@ -85,7 +90,16 @@ export interface GuestResult {
 
 /** Boots a guest of two processors, in software emulation, and waits until it has switched itself off. */
 export async function runGuest(options: GuestOptions): Promise<GuestResult> {
-  const { kernel, system, seconds, memory, devices = [], descriptors = [], shown = false } = options;
+  const {
+    kernel,
+    system,
+    seconds,
+    memory,
+    devices = [],
+    descriptors = [],
+    shown = false,
+    threads = 'multi',
+  } = options;
   const folder = mkdtempSync(join(tmpdir(), 'tunsock-guest-'));
   try {
     const [archive, output] = [join(folder, 'initramfs'), join(folder, 'output')];
@@ -98,7 +112,7 @@ export async function runGuest(options: GuestOptions): Promise<GuestResult> {
         // A process that ends takes its guest with it, however it ends.
         ...['--pdeathsig', 'KILL', '--', QEMU],
         ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-cpu', CPU],
-        ...['-accel', 'tcg,thread=multi', '-smp', '2', '-m', `${memory}`],
+        ...['-accel', `tcg,thread=${threads}`, '-smp', '2', '-m', `${memory}`],
         ...['-kernel', kernel.vmlinuz, '-initrd', archive],
         // On a busy machine the kernel would find that its timer ticks too seldom, and panic (arch/x86/kernel/apic/io_apic.c).
         ...['-append', 'console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off no_timer_check'],

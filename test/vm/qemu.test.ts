@@ -155,6 +155,7 @@ describe.skipIf(missing !== undefined)(
           system: baseSystem(kernel, JOB),
           seconds: BOUND_SECONDS,
           memory: 512,
+          threads: 'single',
           devices: multiQueue
             ? [
                 ...['-netdev', `tap,id=net,fds=${numbers.join(':')}`],
