@@ -28,11 +28,14 @@ sys.exit(f'RTM_NEWLINK: {error}' if error else 0)
  * Lets the kernel make superpackets of up to `bytes` bytes for an interface (BIG TCP; IPv4 since Linux 6.3). How long they are is also for TCP
  * to choose, by the pace that it finds. So that a slow machine makes them too, round trips of up to a second count as short (tcp_tso_rtt_log in
  * the kernel's ip-sysctl), buffers are wide from the start, and the congestion window, half of which a superpacket may have, grows until something is
- * lost: CUBIC stops it where round trips become longer (HyStart).
+ * lost, and stays: CUBIC stops it where round trips become longer (HyStart).
  */
 export function allowBigTcp(netns: Netns, name: string, bytes: number): string | undefined {
   const buffer = `4096 ${16 << 20} ${16 << 20}`;
-  const settings = { tso_rtt_log: '20', rmem: buffer, wmem: buffer, congestion_control: 'reno' };
+  const settings = {
+    ...{ tso_rtt_log: '20', rmem: buffer, wmem: buffer },
+    ...{ congestion_control: 'reno', slow_start_after_idle: '0' },
+  };
   netns.run(() => {
     for (const [key, value] of Object.entries(settings)) {
       writeFileSync(`/proc/sys/net/ipv4/tcp_${key}`, value);
