@@ -33,8 +33,11 @@ sys.exit(f'RTM_NEWLINK: {error}' if error else 0)
 export function allowBigTcp(netns: Netns, name: string, bytes: number): string | undefined {
   const buffer = `4096 ${16 << 20} ${16 << 20}`;
   const settings = {
-    ...{ tso_rtt_log: '20', rmem: buffer, wmem: buffer },
-    ...{ congestion_control: 'reno', slow_start_after_idle: '0' },
+    tso_rtt_log: '20',
+    rmem: buffer,
+    wmem: buffer,
+    congestion_control: 'reno',
+    slow_start_after_idle: '0',
   };
   netns.run(() => {
     for (const [key, value] of Object.entries(settings)) {

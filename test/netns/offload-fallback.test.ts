@@ -66,7 +66,8 @@ function run(faults: string[], runs: Buffer[][]): Report {
   const { stdout, stderr } = spawnSync(
     'strace',
     [
-      ...[...ALL_THREADS, '-o', '/dev/null', '-P', '/dev/net/tun'],
+      ...ALL_THREADS,
+      ...['-o', '/dev/null', '-P', '/dev/net/tun'],
       ...['-e', 'trace=write,writev', ...faults.flatMap((fault) => ['-e', `inject=${fault}`])],
       ...[process.execPath, '-e', PROGRAM, JSON.stringify(['', address, ...packets])],
     ],
@@ -229,7 +230,8 @@ describe.runIf(HAS_STRACE)('who hears of it', () => {
     const { stdout } = spawnSync(
       'strace',
       [
-        ...[...ALL_THREADS, '-o', '/dev/null', '-P', '/dev/net/tun', ...faults],
+        ...ALL_THREADS,
+        ...['-o', '/dev/null', '-P', '/dev/net/tun', ...faults],
         ...[process.execPath, '-e', SENDING, JSON.stringify([how, ...packets])],
       ],
       { encoding: 'utf8', timeout: 20_000 },

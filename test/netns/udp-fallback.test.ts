@@ -146,7 +146,8 @@ function run(faults: string[], offload: 'split' | 'raw', calls: Call[]): Report 
   const { stdout, stderr } = spawnSync(
     'strace',
     [
-      ...[...ALL_THREADS, '-o', '/dev/null', '-e', 'trace=sendmsg,sendmmsg'],
+      ...ALL_THREADS,
+      ...['-o', '/dev/null', '-e', 'trace=sendmsg,sendmmsg'],
       ...faults.flatMap((fault) => ['-e', `inject=${fault}`]),
       ...[process.execPath, '-e', PROGRAM, JSON.stringify(['', offload, calls])],
     ],
